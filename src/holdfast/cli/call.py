@@ -1,0 +1,236 @@
+"""`holdfast call ADDRESS [METHOD] [ARGS…]`: one call, with types from the server's own catalogue; without a method, the list of them.
+
+Owned here: the order of things: reach the server, learn the method's schema, read the words by it, call, print as it comes. What may never
+happen: a call that leaves with arguments we guessed, or output that waits for a slow reader on the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import Any, NamedTuple, TypeVar
+
+import click
+import msgspec
+
+from ..client import Client, connect
+from ..clock import SystemClock
+from ..errors import ConfigError, DeadlineExceeded, HoldfastError, MethodNotFound, Unavailable
+from ..rpc.catalogue import Catalogue, Entry
+from ..runtime.lifecycle import loop_factory
+from .arguments import Parameter, Signature, from_json, is_bytes, parse_arguments
+from .options import Style, common_options, env_option, is_terminal
+from .pipes import Sink, chunks, lines, open_source, read_whole
+from .results import Form, error_bytes, result_bytes, table
+from .values import DURATION, format_duration
+
+T = TypeVar("T")
+
+REACH_S = 10.0
+WHOLE_MAX_BYTES = 64 * 1024 * 1024
+LINE_MAX_BYTES = 16 * 1024 * 1024
+
+EPILOG = """\b
+Arguments:
+  name=value     text where the method takes text, otherwise JSON:  qty=2
+  name:=json     JSON:                                              tags:='["a","b"]'
+  a.b=value      a field of an argument:                            order.id=o-1
+  name=@file     the contents of a file:                            data=@photo.jpg
+  @file  or  -   all arguments as one JSON object; for a method that takes a
+                 stream, its items: JSON lines, or raw bytes
+
+\b
+Examples:
+  holdfast call tcp://127.0.0.1:7000
+  holdfast call tcp://127.0.0.1:7000 shop.place order.id=o-1 order.qty=2
+  holdfast call tcp://127.0.0.1:7000 shop.watch since=0 --json
+  holdfast call tcp://127.0.0.1:7000 shop.upload name=a.bin - < a.bin
+  holdfast call unix:///run/shop.sock shop.report day=2026-01-31 -o report.pdf"""
+
+
+class Plan(NamedTuple):
+    """What was asked for, before anything is known about the server."""
+
+    address: str
+    method: str | None
+    words: tuple[str, ...]
+    deadline_s: float | None
+    attempts: int
+    metadata: dict[str, str]
+    insecure: bool
+    form: Form
+    style: Style
+
+
+@click.command("call", epilog=EPILOG)
+@click.argument("address", metavar="ADDRESS")
+@click.argument("method", metavar="[METHOD]", required=False)
+@click.argument("words", metavar="[ARGS]...", nargs=-1)
+@env_option("--deadline", env="DEADLINE", type=DURATION, help="How long to wait for the answer, or for the first item.  [default: 10s]")
+@env_option(
+    "--attempts",
+    env="ATTEMPTS",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=3,
+    show_default=True,
+    help="Tries in all, where a retry is safe.",
+)
+@env_option("-H", "--metadata", env="METADATA", multiple=True, metavar="K=V", help="Metadata to send along; may be repeated.")
+@env_option("--insecure", env="INSECURE", is_flag=True, help="Allow plain text to an address on another host.")
+@env_option("--raw", env="RAW", is_flag=True, help="Write bytes and text as they are, to a terminal too.")
+@env_option("-o", "--output", env="OUTPUT", metavar="FILE", help="Write results to FILE, bytes as they are; - is standard output.")
+@common_options
+def command(
+    address: str,
+    method: str | None,
+    words: tuple[str, ...],
+    deadline: float | None,
+    attempts: int,
+    metadata: tuple[str, ...],
+    insecure: bool,
+    raw: bool,
+    output: str | None,
+    style: Style,
+) -> int:
+    """Call METHOD at ADDRESS and print what it returns; a stream prints one line per item.
+
+    Without METHOD: list what the server offers.
+    """
+    to_file = output not in (None, "-")
+    form = Form(json=style.json, raw=raw or output == "-", terminal=is_terminal(sys.stdout) and not to_file)
+    plan = Plan(address, method, words, deadline, attempts, _metadata(metadata), insecure, form, style)
+    try:
+        descriptor = _open_output(output) if output is not None and to_file else 1
+        with asyncio.Runner(loop_factory=loop_factory()[1]) as runner:
+            runner.run(_run(plan, Sink(descriptor)))
+    except HoldfastError as error:
+        if style.json:
+            sys.stdout.buffer.write(error_bytes(error))
+        raise
+    return 0
+
+
+def _metadata(words: tuple[str, ...]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise click.UsageError(f"-H {name!r}: expected K=V")
+    return {name: value for name, _, value in pairs}
+
+
+def _open_output(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+async def _run(plan: Plan, sink: Sink) -> None:
+    async with connect(plan.address, insecure=plan.insecure, attempts=plan.attempts) as client:
+        catalogue = await _reach(client.catalogue(), plan)
+        if plan.method is None:
+            await sink.write(_listing(catalogue, plan.form))
+            return
+        entry = catalogue.find(plan.method)
+        if entry is None:
+            raise _unknown_method(catalogue, plan)
+        started_at = SystemClock.now()
+        await _call(client, entry, signature_of(entry, catalogue), plan, sink)
+        _closing_line(SystemClock.now() - started_at, plan.style)
+
+
+async def _reach(catalogue: Awaitable[T], plan: Plan) -> T:
+    """The first answer from the server; without one in time it counts as unreachable.
+
+    Raises: Unavailable.
+    """
+    within_s = plan.deadline_s if plan.deadline_s is not None else REACH_S
+    try:
+        async with asyncio.timeout(within_s):
+            return await catalogue
+    except DeadlineExceeded as error:
+        raise Unavailable(f"{plan.address} cannot be reached: {error}") from error
+    except TimeoutError as error:
+        raise Unavailable(f"{plan.address} did not answer within {format_duration(within_s)}") from error
+
+
+def signature_of(entry: Entry, catalogue: Catalogue) -> Signature:
+    """The catalogue's row as the argument reader wants it."""
+    return Signature(
+        text=_full_signature(entry),
+        parameters=tuple(Parameter(p.name, p.schema, p.required) for p in entry.params),
+        stream=entry.stream_param,
+        items=entry.stream_in or {},
+        components=catalogue.components,
+    )
+
+
+def _full_signature(entry: Entry) -> str:
+    service = entry.name.rpartition(".")[0]
+    return f"{service}.{entry.signature}"
+
+
+def _listing(catalogue: Catalogue, form: Form) -> bytes:
+    if form.json:
+        return msgspec.json.encode(catalogue.entries) + b"\n"
+    rows = [(_full_signature(e), "idempotent" if e.idempotent else "", e.doc) for e in catalogue.entries]
+    return (table(rows) + "\n").encode() if rows else b""
+
+
+def _unknown_method(catalogue: Catalogue, plan: Plan) -> MethodNotFound:
+    near = catalogue.suggest(plan.method or "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"holdfast call {plan.address} lists what it has"
+    return MethodNotFound(f"{plan.address} has no method {plan.method!r}; {hint}")
+
+
+async def _call(client: Client, entry: Entry, signature: Signature, plan: Plan, sink: Sink) -> None:
+    """Make the call in its shape; print what comes as it comes."""
+    arguments = parse_arguments(plan.words, signature, lambda path: read_whole(path, WHOLE_MAX_BYTES))
+    values: dict[str, Any] = dict(arguments.values)
+    if plan.metadata:
+        values["metadata"] = plan.metadata
+    if plan.deadline_s is not None:
+        values["deadline"] = plan.deadline_s
+    if arguments.source is None or signature.stream is None:
+        await _answer(client, entry, values, plan.form, sink)
+        return
+    descriptor = open_source(arguments.source)
+    try:
+        values[signature.stream] = _items(descriptor, signature)  # the call closes it; a cancelled call may still be reading
+        await _answer(client, entry, values, plan.form, sink)
+    finally:
+        if descriptor:
+            os.close(descriptor)
+
+
+async def _answer(client: Client, entry: Entry, values: dict[str, Any], form: Form, sink: Sink) -> None:
+    if entry.shape in ("unary", "client_stream"):
+        await sink.write(result_bytes(await client.call(entry.name, **values), form))
+        return
+    async with client.stream(entry.name, **values) as stream:
+        async for item in stream:
+            await sink.write(result_bytes(item, form, item=True))
+
+
+async def _items(descriptor: int, signature: Signature) -> AsyncGenerator[object, None]:
+    """The stream we send: raw chunks when its items are bytes, else one JSON value per line."""
+    if is_bytes(signature.items, signature.components):
+        async with aclosing(chunks(descriptor)) as parts:
+            async for part in parts:
+                yield part
+        return
+    number = 0
+    async with aclosing(lines(descriptor, LINE_MAX_BYTES)) as texts:
+        async for text in texts:
+            number += 1
+            yield from_json(text, signature.items, signature.components, f"item {number} of {signature.stream}")
+
+
+def _closing_line(took_s: float, style: Style) -> None:
+    if style.verbose or (is_terminal(sys.stderr) and not style.quiet and not style.json):
+        text = f"ok in {format_duration(took_s)}"
+        click.echo(click.style(text, fg="green") if style.colour(sys.stderr) else text, err=True)

@@ -1,0 +1,54 @@
+"""Time and chance, as arguments.
+
+Nothing below the roofs (`client.py`, `server.py`) asks the operating system what time it is or throws dice: it is
+handed a Clock and an Rng. That is what lets the simulated world run a month in a minute and replay it from one number.
+All times are float seconds of a clock that never goes backwards; names of points in time end in `_at`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A monotonic clock. `now()` is comparable with the running loop's `loop.time()`."""
+
+    def now(self) -> float: ...
+
+
+class Rng(Protocol):
+    """The part of `random.Random` that mechanisms may use."""
+
+    def random(self) -> float: ...
+    def uniform(self, a: float, b: float) -> float: ...
+    def getrandbits(self, k: int) -> int: ...
+    def randrange(self, start: int, stop: int | None = None) -> int: ...
+
+
+class SystemClock:
+    """The operating system's monotonic clock; the same one asyncio and uvloop use."""
+
+    now = staticmethod(time.monotonic)
+
+
+class Streams:
+    """Named, independent streams of random numbers.
+
+    Each consumer draws from its own stream, so that one more draw in one place shifts nothing in another
+    (`reference: simloop, three RNG streams`). With a seed the streams repeat; without one they come from the operating system.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._seed = seed if seed is not None else random.SystemRandom().getrandbits(128)
+        self._streams: dict[str, random.Random] = {}
+
+    def stream(self, name: str) -> random.Random:
+        """Return the stream of that name; the same object each time."""
+        found = self._streams.get(name)
+        if found is None:
+            digest = hashlib.blake2b(f"{self._seed}/{name}".encode(), digest_size=16).digest()
+            found = self._streams[name] = random.Random(int.from_bytes(digest))
+        return found

@@ -1,0 +1,137 @@
+"""Everything the system can say about itself, as frozen records.
+
+Mechanisms emit facts, never strings: `observe` turns them into metrics, logs and alerts, tests assert on them. An Emit must not raise,
+block or await; it is called on the hot path. Nothing else in holdfast logs or counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from .errors import CodeName
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """The root. `at` of a fact is the moment it is emitted; whoever keeps it stamps it."""
+
+
+class Listening(Fact, frozen=True, gc=False):
+    """A listener is open. `address` carries the port the kernel chose."""
+
+    address: str
+
+
+class ConnectionOpened(Fact, frozen=True, gc=False):
+    """A peer finished the handshake. `side` is ours: `client` or `server`."""
+
+    side: str
+    peer: str
+
+
+class ConnectionClosed(Fact, frozen=True, gc=False):
+    """A connection ended. `reason` is for people; `open_calls` is how many calls it took down."""
+
+    side: str
+    peer: str
+    reason: str
+    open_calls: int = 0
+
+
+class ConnectionRefused(Fact, frozen=True, gc=False):
+    """A peer was turned away before it became a session: wrong protocol, too slow, too many."""
+
+    peer: str
+    reason: str
+
+
+class ConnectFailed(Fact, frozen=True, gc=False):
+    """An attempt to connect failed; the next one comes after `retry_in_s`."""
+
+    address: str
+    reason: str
+    retry_in_s: float
+
+
+class CallEnded(Fact, frozen=True, gc=False):
+    """A call is over, on the side that says so. `code` is `ok` or one of the sixteen names."""
+
+    side: str
+    method: str
+    code: CodeName | str
+    duration_s: float
+
+
+class CallRetried(Fact, frozen=True, gc=False):
+    """An attempt failed and another follows after `backoff_s`."""
+
+    method: str
+    attempt: int
+    code: CodeName | str
+    backoff_s: float
+
+
+class CallShed(Fact, frozen=True, gc=False):
+    """A call was refused before any work was done for it. `reason`: expired, handlers_full, draining, threads_full."""
+
+    method: str
+    reason: str
+
+
+class HandlerFailed(Fact, frozen=True):
+    """A handler raised something it did not mean for callers. `incident` is the id the caller was given."""
+
+    method: str
+    incident: str
+    error: BaseException
+
+
+class HandlerOverran(Fact, frozen=True, gc=False):
+    """A handler was still running when its caller's deadline passed, and was cancelled."""
+
+    method: str
+
+
+class StreamAbandoned(Fact, frozen=True, gc=False):
+    """A stream was left without being closed; its finaliser cancelled it."""
+
+    method: str
+
+
+class Draining(Fact, frozen=True, gc=False):
+    """A server stopped accepting and waits for what is in flight."""
+
+    open_calls: int
+    within_s: float
+
+
+class Stopped(Fact, frozen=True, gc=False):
+    """A server is down. `cut` counts calls that did not finish in time."""
+
+    cut: int
+
+
+class SignalReceived(Fact, frozen=True, gc=False):
+    """The process was told something by a signal."""
+
+    name: str
+
+
+Emit = Callable[[Fact], None]
+"""Where a mechanism sends what it has to say. Must not raise, block or await."""
+
+
+def discard(fact: Fact) -> None:
+    """The Emit for whoever does not listen."""
+
+
+def wants(emit: Emit, kind: type[Fact]) -> bool:
+    """Whether an Emit does anything with facts of that kind.
+
+    Asked once, for the facts of every call: what nobody hears need not be said. An Emit that can tell has a method `wants(kind)`.
+    """
+    if emit is discard:
+        return False
+    asked = getattr(emit, "wants", None)
+    return True if asked is None else bool(asked(kind))

@@ -1,0 +1,317 @@
+"""Our side of a connection on which we call.
+
+Owns: open calls and who waits for them. A call ends exactly once: by its reply, an error, its deadline, its caller's cancellation, or the
+end of the connection. Everything that changes that is synchronous.
+
+What may never happen: a waiter that hears nothing; a call reported "not executed" of which the server may have all bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import Any
+
+from ..errors import BadReply, DeadlineExceeded, HoldfastError, OutcomeUnknown, Overloaded, ProtocolError, Unavailable
+from ..facts import ConnectionOpened
+from ..handler import Request
+from ..wire import (
+    CallState,
+    Connection,
+    Drained,
+    Ended,
+    Event,
+    Failed,
+    GoneAway,
+    ItemReceived,
+    Opened,
+    Replied,
+    Unusable,
+)
+from ..wire.frames import RAW
+from .codes import decode_error
+from .session import EARLY_CHUNKS, Session, SessionShared, wire_deadline_ms
+from .streams import ItemBuffer
+
+Extra = tuple[int, bytes] | None
+ATTEMPT_CLASS = {"original": 0, "retry": 1, "hedge": 2}
+LINE_MAX = 10_000
+
+
+class Outcall(CallState, eq=False):
+    """A call of ours that is open. `future` gets the Replied event; a stream has a buffer instead of (or beside) it."""
+
+    future: Any = None
+    expires_at: float = math.inf
+    buffer: ItemBuffer | None = None
+    total_at: float = math.inf
+    method: str = ""
+    number: int = 0
+
+
+class CallerSession(Session):
+    """The calling side of one connection."""
+
+    __slots__ = ("_calls_max", "_gone", "_opened", "_line", "_written_id", "answered", "going")
+    side = "client"
+
+    def __init__(self, shared: SessionShared) -> None:
+        super().__init__(shared, Connection("client", shared.settings, budget=shared.budget))
+        self._opened: asyncio.Future[None] | None = shared.loop.create_future()
+        self._line: deque[asyncio.Future[None]] | None = None
+        self._written_id = 0
+        self._calls_max = 0
+        self._gone: asyncio.Future[None] | None = None
+        self.answered = False
+        self.going = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether new calls may go over it."""
+        return self.conn.state == "OPEN" and not self.going and not self.closed
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a call may go over it this moment, without waiting for anything."""
+        conn = self.conn
+        return len(conn.calls) < self._calls_max and conn.state == "OPEN" and not (self._paused or self.going or self.closed)
+
+    async def opened(self) -> None:
+        """Wait for the handshake. Raises: what ended it. Cancel: loses nothing."""
+        if self._opened is not None:
+            await asyncio.shield(self._opened)
+        if self.closed or self.conn.state != "OPEN":  # refused, or lost between the WELCOME and now
+            raise self._reason or Unavailable("the connection was lost before it was used")
+
+    async def gone(self) -> None:
+        """Wait until the link is lost and every call has been told. Cancel: loses nothing."""
+        if not self.closed:
+            if self._gone is None:
+                self._gone = self._shared.loop.create_future()
+            await asyncio.shield(self._gone)
+
+    # ------------------------------------------------------------------ calls
+
+    def open(self, request: Request, call: Outcall, now: float, *, sends: bool = False, takes: bool = False) -> None:
+        """Put a call on its way; `call.id` is set, and from here on the session ends it.
+
+        Raises: InvalidArgument when it is larger than the server takes. DeadlineExceeded when its time passed while it waited for us.
+        """
+        if call.expires_at <= now:
+            raise DeadlineExceeded(f"{call.method}: the deadline passed before the call was sent", executed="no")
+        self.conn.open_call(
+            call,
+            request.wire_name,
+            request.body,
+            request.raw,
+            wire_deadline_ms(request.deadline_at, now),
+            request.number,
+            ATTEMPT_CLASS[request.attempt],
+            request.extra,
+            sends,
+            takes,
+        )
+        if call.expires_at < self._earliest:
+            self.expire_by(call.expires_at)
+        self.flush_soon()
+
+    def open_unary(self, call: Outcall, wire_name: bytes, body: bytes, raw: bool, number: int, extra: Extra, now: float) -> None:
+        """As `open`, for the first attempt of a unary call on a session that is `usable` and not `full`: the way of nearly all calls."""
+        expires_at = call.expires_at
+        deadline_ms = 0 if expires_at == math.inf else wire_deadline_ms(expires_at, now)
+        conn = self.conn
+        if extra is not None or not conn.open_plain_call(call, wire_name, body, RAW if raw else 0, deadline_ms, number):
+            conn.open_call(call, wire_name, body, raw, deadline_ms, number, 0, extra)
+        if expires_at < self._earliest:
+            self.expire_by(expires_at)
+        if not self._flush_due:
+            self._flush_due = True
+            self._shared.loop.call_soon(self._flush_turn)
+        elif len(conn.ready) >= EARLY_CHUNKS:
+            self.flush()
+
+    @property
+    def full(self) -> bool:
+        """Whether the server's limit of open calls is reached, or the link takes no more bytes."""
+        conn = self.conn
+        return self._paused or len(conn.calls) >= self._calls_max
+
+    async def room(self) -> None:
+        """Wait until one more call may be opened. Raises: Overloaded when too many wait already. Cancel: loses nothing."""
+        while self.full and not self.closed:
+            if self._paused:
+                await self.writable()
+                continue
+            if self._line is None:
+                self._line = deque()
+            if len(self._line) >= LINE_MAX:
+                raise Overloaded(f"{LINE_MAX} calls wait for their turn on this connection already")
+            waiter: asyncio.Future[None] = self._shared.loop.create_future()
+            self._line.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._next_in_line()  # it was our turn: pass it on
+                else:
+                    self._line.remove(waiter)
+                raise
+
+    def _next_in_line(self) -> None:
+        line = self._line
+        while line:
+            waiter = line.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def give_up(self, call: Outcall) -> bool:
+        """Cancel a call. False when the server surely cannot have executed it."""
+        known = call.id in self.conn.calls
+        maybe_executed = self.conn.cancel(call)  # what was not written yet still goes out, in front of its CANCEL
+        future = call.future
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()  # it failed in the moment its caller was cancelled: that is no error nobody heard of
+        if known:
+            self._next_in_line()
+            if not self.closed:
+                self.flush_soon()
+        if call.buffer is not None:
+            call.buffer.clear(call)
+        return maybe_executed
+
+    def flush(self) -> None:
+        """As in Session; and remember which calls may have reached the server."""
+        if self.link is not None and not self._paused and not self.closed and not self.link.is_closing():
+            self._written_id = self.conn.last_id
+        super().flush()
+        if self.going and not self.conn.calls and self.link is not None and self.conn.state == "OPEN":
+            self.link.close()
+
+    # ------------------------------------------------------------------ events
+
+    def _on_event(self, event: Event, now: float) -> None:
+        kind = type(event)
+        if kind is Replied:
+            call = event.call  # type: ignore[attr-defined]
+            future = call.future
+            if future is not None and not future.done():
+                future.set_result(event)
+            if call.buffer is not None:
+                call.buffer.over(None if future is not None else BadReply(f"{call.method} answered a stream with one result"))
+            self.answered = True
+            if self._line:
+                self._next_in_line()
+        elif kind is ItemReceived:
+            self._item(event)  # type: ignore[arg-type]
+        else:
+            self._on_rare_event(event, now)
+
+    def _on_rare_event(self, event: Event, now: float) -> None:
+        if isinstance(event, Ended):
+            self.answered = True
+            self._finish(event.call, None)
+        elif isinstance(event, Failed):
+            self.answered = True
+            self._finish(event.call, decode_error(event.body))
+        elif isinstance(event, Unusable):
+            self._finish(event.call, BadReply(f"the reply cannot be taken: {event.message}"))
+        elif isinstance(event, Drained):
+            buffer = getattr(event.call, "buffer", None)
+            if buffer is not None:
+                buffer.sent()
+        elif isinstance(event, Opened):
+            self._welcomed()
+        elif isinstance(event, GoneAway):
+            self._gone_away(event)
+
+    def _welcomed(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None and not opened.done():
+            opened.set_result(None)
+        link, remote = self.link, self.conn.remote
+        assert link is not None and remote is not None
+        self._calls_max = remote.open_calls_max
+        self._shared.emit(ConnectionOpened(self.side, link.peer))
+        self.wake_at(self._heard_at + self._shared.settings.heartbeat_s)
+
+    def _item(self, event: ItemReceived) -> None:
+        call = event.call
+        assert isinstance(call, Outcall)
+        if call.buffer is None:
+            self._finish(call, ProtocolError(f"{call.method} answered a unary call with a stream", executed="yes"))
+            self.conn.cancel(call)
+            return
+        if not call.buffer.started:
+            self.answered = True
+            call.expires_at = call.total_at
+            if call.total_at < math.inf:
+                self.expire_by(call.total_at)
+        call.buffer.feed(event)
+
+    def _gone_away(self, event: GoneAway) -> None:
+        self.going = True
+        if event.reason != 0:
+            self._reason = self._reason or ProtocolError(f"the server ended the connection: {event.message}")
+        if self._opened is not None:
+            self._refuse_opening(Unavailable(f"the server turned us away: {event.message}"))
+            return
+        for call in list(self.conn.calls.values()):
+            if call.id > event.last_call_id:
+                self.conn.cancel(call)
+                self._finish(call, Unavailable(f"the server took no more calls: {event.message}"))
+
+    def _errored(self, error: ProtocolError) -> None:
+        self._refuse_opening(error)
+
+    def _refuse_opening(self, error: HoldfastError) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None and not opened.done():
+            opened.set_exception(error)
+            opened.exception()  # whoever connects may have been cancelled meanwhile
+
+    # ------------------------------------------------------------------ how calls end
+
+    def _finish(self, call: CallState, error: HoldfastError | None) -> None:
+        assert isinstance(call, Outcall)
+        future = call.future
+        if future is not None and not future.done():
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_exception(BadReply(f"{call.method} ended a unary call without a result"))
+        if call.buffer is not None:
+            call.buffer.over(error)
+        if self._line:
+            self._next_in_line()
+
+    def _expires_at(self, call: CallState) -> float:
+        assert isinstance(call, Outcall)
+        return call.expires_at
+
+    def _expired(self, call: CallState, now: float) -> None:
+        assert isinstance(call, Outcall)
+        maybe = self.conn.cancel(call)  # even one that was not written yet: its bytes go out in front of its CANCEL
+        buffer = call.buffer
+        if buffer is not None and buffer.started and now < call.total_at:
+            text = f"{call.method}: no item within the idle time of {buffer.idle_s} s"
+        else:
+            what = "no answer" if buffer is None else "no end" if buffer.started else "no first item"
+            text = f"{call.method}: {what} before the deadline"
+        self._finish(call, DeadlineExceeded(text, executed="maybe" if maybe else "no"))
+        self.suspect(now)
+
+    def _lost(self, calls: list[CallState], reason: HoldfastError) -> None:
+        self._refuse_opening(reason if reason.executed == "no" else Unavailable(str(reason)))
+        for call in calls:
+            if call.id > self._written_id:
+                self._finish(call, Unavailable(f"{reason}; the call had not left"))
+            else:
+                self._finish(call, OutcomeUnknown(f"{reason}; whether the call was executed is unknown"))
+        if self._gone is not None:
+            self._gone.set_result(None)
+        line, self._line = self._line, None
+        for waiter in line or ():
+            if not waiter.done():
+                waiter.set_result(None)

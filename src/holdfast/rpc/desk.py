@@ -1,0 +1,118 @@
+"""What the answering sides of all connections of a server share, and the record of a call they answer.
+
+Owns: the count of running handlers and of busy threads, and the thread pool. What may never happen: a slot given back by anybody but the
+handler that ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from ..clock import Clock, Rng
+from ..context import NO_METADATA, Context, Peer, Trace
+from ..facts import CallEnded, Emit, wants
+from ..tasks import Scope
+from ..wire import IncomingCall
+from .router import Route, Router
+from .streams import ItemBuffer
+
+ATTEMPTS = ("original", "retry", "hedge")
+
+
+class Incall(IncomingCall, eq=False):
+    """A call of theirs. Also the Ambient of the calls its handler makes."""
+
+    deadline_at: float | None = None
+    expires_at: float = math.inf
+    started_at: float = 0.0
+    route: Route | None = None
+    task: asyncio.Task[Any] | None = None
+    buffer: ItemBuffer | None = None
+    gone: bool = False
+
+
+class Desk:
+    """What all responders of a server share: the router, the handlers' slots, the threads, and whether the server still takes calls.
+
+    Attributes:
+        running: handlers that hold a slot.
+        threads_busy: blocking handlers whose thread has not come back, cancelled or not.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        states: Callable[[str], Any],
+        scope: Scope,
+        clock: Clock,
+        emit: Emit,
+        rng: Rng,
+        *,
+        handlers_max: int,
+        threads_max: int,
+        threads_queue_max: int,
+        debug: bool,
+    ) -> None:
+        self.router = router
+        self.find = router.find
+        self.now = clock.now
+        self.states = states
+        self.scope = scope
+        self.clock = clock
+        self.emit = emit
+        self.tells_calls = wants(emit, CallEnded)
+        self.rng = rng
+        self.handlers_max = handlers_max
+        self.threads_room = threads_max + threads_queue_max
+        self.debug = debug
+        self.running = 0
+        self.threads_busy = 0
+        self.draining = False
+        self.idle: asyncio.Future[None] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads_max = threads_max
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return the threads for blocking handlers; they are made when the first one is called."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads_max, thread_name_prefix="holdfast-blocking")
+        return self._pool
+
+    def context(self, call: Incall, route: Route, peer: Peer | None) -> Context:
+        """Make what a handler gets that asks for a Context."""
+        assert peer is not None  # calls come after the handshake
+        metadata = NO_METADATA
+        if call.metadata is not None:
+            try:
+                metadata = msgspec.msgpack.decode(call.metadata, type=dict[str, str])
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                metadata = NO_METADATA
+        trace = call.trace
+        return Context(
+            method=route.name,
+            peer=peer,
+            clock=self.clock,
+            deadline_at=call.deadline_at,
+            call_number=call.number,
+            attempt=ATTEMPTS[call.attempt],
+            metadata=metadata,
+            trace=Trace(trace[:16], trace[16:24], trace[24]) if trace is not None else None,
+            states=self.states(route.name),
+        )
+
+    def release(self) -> None:
+        """A handler that held a slot has really ended."""
+        self.running -= 1
+        if not self.running and self.idle is not None and not self.idle.done():
+            self.idle.set_result(None)
+
+    def close(self) -> None:
+        """Let the threads go; those that are busy end when their work does."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)

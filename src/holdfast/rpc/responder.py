@@ -1,0 +1,443 @@
+"""Their side of a connection: calls come in, handlers run, answers go out.
+
+Owns: what runs for this connection, from the CALL to its one answer. Order of refusals, cheapest first: no such method, deadline over, too
+many handlers, going down; only then are the arguments decoded. A handler is stepped inline (`tasks.HandlerTask`) and becomes a task if
+it suspends.
+
+A slot is taken when a handler suspends and freed when it *really* ends, not when its caller gives up: otherwise call+cancel would be a
+way to have the server do unbounded work. What may never happen: a call answered twice; a call not answered; an exception of a handler
+that reaches the loop; the text of an unexpected exception that reaches the caller (unless `debug`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+import msgspec
+
+from ..context import CURRENT, Context, Peer
+from ..errors import (
+    Cancelled,
+    DeadlineExceeded,
+    HoldfastError,
+    InternalError,
+    InvalidArgument,
+    MethodNotFound,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    ProtocolError,
+    Refused,
+    Unauthenticated,
+)
+from ..facts import CallEnded, CallShed, ConnectionOpened, ConnectionRefused, HandlerFailed, HandlerOverran
+from ..tasks import SUSPENDED, HandlerTask
+from ..wire import (
+    Called,
+    CallState,
+    CancelReceived,
+    Connection,
+    Drained,
+    Ended,
+    Event,
+    GoneAway,
+    HelloReceived,
+    ItemReceived,
+    Settings,
+    Unusable,
+)
+from .codes import encode_error
+from .desk import Desk, Incall
+from .router import Route
+from .session import Session, SessionShared
+from .streams import ItemBuffer, RequestStream, send_items
+
+MESSAGE_LIMIT_LEAST = 1024
+"""Every peer takes messages of this size (`wire/settings.py`)."""
+
+MAY_CROSS = (Refused, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Overloaded)
+"""What a handler may raise itself and its caller shall see as it is. Not what a call *it* made came back with (`remote`)."""
+
+
+class ResponderSession(Session):
+    """The answering side of one connection."""
+
+    __slots__ = ("_desk", "_on_closed", "peer")
+    side = "server"
+    puts_off = True
+
+    def __init__(self, shared: SessionShared, desk: Desk, on_closed: Callable[[ResponderSession], None]) -> None:
+        super().__init__(shared, Connection("server", shared.settings, budget=shared.budget, make_call=Incall))
+        self._desk = desk
+        self._on_closed = on_closed
+        self.peer: Peer | None = None
+
+    # ------------------------------------------------------------------ events
+
+    def _on_event(self, event: Event, now: float) -> None:
+        kind = type(event)
+        if kind is Called:
+            self._called(event.call, now)  # type: ignore[attr-defined]
+        elif kind is ItemReceived:
+            call = event.call  # type: ignore[attr-defined]
+            if call.buffer is None:
+                self.conn.consume(event)  # type: ignore[arg-type]  # the handler takes none
+            else:
+                call.buffer.feed(event)
+        else:
+            self._on_rare_event(event, now)
+
+    def _on_rare_event(self, event: Event, now: float) -> None:
+        if isinstance(event, Ended):
+            buffer = getattr(event.call, "buffer", None)
+            if buffer is not None:
+                buffer.end()
+        elif isinstance(event, CancelReceived):
+            self._abandon(event.call)
+        elif isinstance(event, Drained):
+            buffer = getattr(event.call, "buffer", None)
+            if buffer is not None:
+                buffer.sent()
+        elif isinstance(event, Unusable):
+            error = InvalidArgument(event.message) if event.too_large else Overloaded(event.message)
+            self._answer_error(event.call, error)
+            self._abandon(event.call)
+        elif isinstance(event, HelloReceived):
+            self._greet(event.settings, now)
+        elif isinstance(event, GoneAway):
+            self._reason = self._reason or ProtocolError(f"the client ended the connection: {event.message}")
+
+    def _greet(self, settings: Settings, now: float) -> None:
+        if self.conn.state != "GREETED":
+            return  # it went on talking before it was welcomed: the reason for the end is written already
+        link = self.link
+        assert link is not None
+        self.peer = Peer(link.peer, settings.instance.hex(), settings.name)
+        self.conn.send_welcome(msgspec.structs.replace(self._shared.settings, catalogue=self._desk.router.catalogue.digest))
+        self._shared.emit(ConnectionOpened(self.side, link.peer))
+        self.wake_at(now + self._shared.settings.heartbeat_s)
+        if self._desk.draining:
+            self.say_goodbye()
+
+    def _errored(self, error: ProtocolError) -> None:
+        if self.peer is None and self.link is not None:
+            self._shared.emit(ConnectionRefused(self.link.peer, str(error)))
+
+    # ------------------------------------------------------------------ a call begins
+
+    def _called(self, call: Incall, now: float) -> None:
+        desk = self._desk
+        route = desk.find(call.method)
+        if route is None:
+            self._answer_error(call, MethodNotFound(desk.router.suggest(call.method.decode("utf-8", "replace"))))
+            return
+        call.route = route
+        started = call.started_at = desk.now()
+        if call.deadline_ms:
+            call.expires_at = call.deadline_at = deadline_at = now + call.deadline_ms / 1000
+            if started >= deadline_at:
+                self._shed(call, DeadlineExceeded("the deadline had passed before the handler began", executed="no"), "expired")
+                return
+        if desk.running >= desk.handlers_max:
+            message = f"{desk.handlers_max} handlers are running already"
+            self._shed(call, Overloaded(message, retry_after_s=0.1), "handlers_full")
+            return
+        if desk.draining:
+            self._shed(call, Overloaded("the server is going down; call another one"), "draining")
+            return
+        try:
+            values = route.codec.decode_args(call.body, call.raw)
+        except InvalidArgument as error:
+            self._answer_error(call, error)
+            return
+        except Exception as error:  # a user's __post_init__ may raise anything
+            self._internal(call, error)
+            return
+        call.body = b""
+        if route.kind == "async":
+            context = self._desk.context(call, route, self.peer) if route.takes_context else None
+            self._start(call, route.invoke(values, context, None))
+        else:
+            self._run(call, route, values)
+
+    def _run(self, call: Incall, route: Route, values: tuple[Any, ...]) -> None:
+        """Start a handler of any kind but the commonest."""
+        kind = route.kind
+        context = self._desk.context(call, route, self.peer) if route.takes_context else None
+        if kind == "sync":
+            self._run_sync(call, route, values, context)
+        elif kind == "blocking":
+            self._run_blocking(call, route, values, context)
+        else:
+            call.buffer = ItemBuffer(self, self._shared.loop)
+            stream = None
+            if route.contract.stream_param is not None:
+                stream = RequestStream(call.buffer, route.codec.decode_item_in)
+                if not call.streams:
+                    call.buffer.end()
+            coro = route.invoke(values, context, stream)
+            if kind != "stream_in":
+                coro = self._stream_out(call, route, coro)
+            self._start(call, coro)
+
+    def _start(self, call: Incall, coro: Any) -> None:
+        """Take a handler's first step; mostly that is all of it."""
+        task = HandlerTask(self._shared.loop, coro, self, call, copy_context())
+        try:
+            result = task.run(CURRENT, call)
+        except BaseException as error:
+            self._fail(call, error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise  # the loop stops for these, as with any task
+            return
+        if result is not SUSPENDED:
+            self._returned(call, result)
+            return
+        self._desk.running += 1
+        call.task = task
+        if call.expires_at < self._earliest:
+            self.expire_by(call.expires_at)
+        if call.gone:
+            task.cancel()
+
+    def _run_sync(self, call: Incall, route: Route, values: tuple[Any, ...], context: Context | None) -> None:
+        try:
+            result = copy_context().run(_with_current, call, route, values, context)
+        except BaseException as error:
+            self._fail(call, error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        else:
+            self._answer(call, result)
+
+    def _run_blocking(self, call: Incall, route: Route, values: tuple[Any, ...], context: Context | None) -> None:
+        desk = self._desk
+        if desk.threads_busy >= desk.threads_room:
+            self._shed(call, Overloaded(f"{desk.threads_busy} blocking calls run or wait already", retry_after_s=0.1), "threads_full")
+            return
+        loop = self._shared.loop
+        work = desk.pool().submit(copy_context().run, _in_thread, call, route, values, context)
+        desk.threads_busy += 1
+        work.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._thread_back))
+        self._start(call, _await_thread(asyncio.wrap_future(work, loop=loop)))
+
+    def _thread_back(self) -> None:
+        self._desk.threads_busy -= 1
+
+    async def _stream_out(self, call: Incall, route: Route, items: Any) -> None:
+        """Run an async generator handler: send what it yields, at the pace of its reader."""
+        buffer = call.buffer
+        assert buffer is not None
+
+        def first_item() -> None:  # the deadline bounds the first item; from here on the heartbeat and the reader's credit do
+            call.expires_at, call.deadline_at = math.inf, None
+
+        try:
+            await send_items(self, call, buffer, items, route.codec.encode_item_out, route.codec.raw_item_out, first_item)
+        finally:
+            await items.aclose()
+
+    # ------------------------------------------------------------------ a call ends
+
+    def handler_returned(self, task: HandlerTask, result: Any) -> None:
+        """A handler that had suspended is over with a result (or the end of its stream)."""
+        call: Incall = task.call
+        self._desk.release()
+        self._returned(call, result)
+        self._let_go(call)
+
+    def handler_raised(self, task: HandlerTask, error: BaseException) -> None:
+        """A handler that had suspended is over with an exception."""
+        call: Incall = task.call
+        self._desk.release()
+        self._fail(call, error)
+        self._let_go(call)
+
+    def _returned(self, call: Incall, result: Any) -> None:
+        route = call.route
+        assert route is not None
+        if route.streams_out:
+            self._answer_end(call)
+        else:
+            self._answer(call, result)
+
+    def _let_go(self, call: Incall) -> None:
+        """A task ended outside `bytes_received`: write its answer this turn, and cut the ties that would be a cycle."""
+        call.task = None
+        if call.buffer is not None:  # a task the handler left behind may still read
+            call.buffer.over(asyncio.CancelledError("the handler of this stream has ended"))
+        self.flush_soon()
+
+    def _answer(self, call: Incall, result: Any) -> None:
+        route = call.route
+        assert route is not None
+        conn = self.conn
+        if call.gone:
+            conn.finish(call)
+            self._ended(call, "cancelled")
+            return
+        try:
+            body = route.codec.encode_result(result)
+        except Exception as error:
+            self._internal(call, error)
+            return
+        if len(body) > MESSAGE_LIMIT_LEAST and len(body) > conn.message_max_bytes:
+            limit = conn.message_max_bytes
+            self._internal(call, InternalError(f"{route.name} returned {len(body)} bytes; the caller takes {limit}: make it a stream"))
+            return
+        conn.send_reply(call, body, route.codec.raw_result)
+        self._ended(call, "ok")
+
+    def _answer_end(self, call: Incall) -> None:
+        if call.gone:
+            self.conn.finish(call)
+        else:
+            self.conn.send_end(call)
+        self._ended(call, "cancelled" if call.gone else "ok")
+
+    def _fail(self, call: Incall, error: BaseException) -> None:
+        """Turn what a handler raised into the answer its caller gets."""
+        if isinstance(error, MAY_CROSS) and not error.remote:
+            self._answer_error(call, _as_executed(error))
+        elif isinstance(error, asyncio.CancelledError):
+            if call.gone:
+                self.conn.finish(call)
+                self._ended(call, "cancelled")
+            else:
+                self._answer_error(call, Cancelled("the handler was cancelled by the server"))
+        elif isinstance(error, DeadlineExceeded) and call.deadline_at is not None and self._desk.clock.now() >= call.deadline_at:
+            self._answer_error(call, DeadlineExceeded("the deadline passed in the handler"))
+        else:
+            self._internal(call, error)
+
+    def _internal(self, call: Incall, error: BaseException) -> None:
+        """Something the handler did not mean for callers: they get an id, the log gets the rest."""
+        desk = self._desk
+        assert call.route is not None
+        incident = f"{desk.rng.getrandbits(48):012x}"
+        desk.emit(HandlerFailed(call.route.name, incident, error))
+        text = f"{call.route.name} failed; the server's log has it as incident {incident}"
+        if desk.debug:
+            text += f": {type(error).__name__}: {error}"
+        self._answer_error(call, InternalError(text))
+
+    def _shed(self, call: Incall, error: HoldfastError, reason: str) -> None:
+        assert call.route is not None
+        self._desk.emit(CallShed(call.route.name, reason))
+        self._answer_error(call, error)
+
+    def _answer_error(self, call: CallState, error: HoldfastError) -> None:
+        assert isinstance(call, Incall)
+        if call.gone:
+            self.conn.finish(call)
+        else:
+            try:
+                self.conn.send_error(call, encode_error(error))
+            except InvalidArgument:  # details that do not fit the peer's frame
+                self.conn.send_error(call, encode_error(InternalError("the error was too large for the caller's frame")))
+        self._ended(call, error.code)
+
+    def _ended(self, call: Incall, code: str) -> None:
+        route = call.route
+        desk = self._desk
+        if desk.tells_calls and route is not None and call.started_at:
+            desk.emit(CallEnded("server", route.name, code, desk.clock.now() - call.started_at))
+            call.started_at = 0.0
+
+    # ------------------------------------------------------------------ callers that go
+
+    def _abandon(self, call: CallState) -> None:
+        """Nobody waits for this call any more. Its handler is cancelled; its slot is free when it has ended."""
+        assert isinstance(call, Incall)
+        call.gone = True
+        if call.buffer is not None:
+            call.buffer.over(asyncio.CancelledError())
+        if call.task is not None:
+            call.task.cancel()
+
+    def _expires_at(self, call: CallState) -> float:
+        assert isinstance(call, Incall)
+        return call.expires_at
+
+    def _expired(self, call: CallState, now: float) -> None:
+        assert isinstance(call, Incall)
+        if call.route is not None:
+            self._desk.emit(HandlerOverran(call.route.name))
+        self._answer_error(call, DeadlineExceeded("the deadline passed in the handler"))
+        self._abandon(call)
+
+    def _lost(self, calls: list[CallState], reason: HoldfastError) -> None:
+        for call in calls:
+            self._abandon(call)
+        self._on_closed(self)
+
+    def pause_writing(self) -> None:
+        """A peer that does not read its answers asks no more questions: what waits for it stays bounded."""
+        super().pause_writing()
+        if self.link is not None:
+            self.link.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._heard_at = self._shared.wheel.now()  # nothing was read meanwhile: that silence was ours
+        super().resume_writing()
+        if self.link is not None and not self._paused:  # what was waiting may have been enough to pause again
+            self.link.resume_reading()
+
+    def say_goodbye(self) -> None:
+        """Tell the peer that we take no more calls; the connection closes when those that are open have been answered."""
+        if self.conn.state == "OPEN":
+            self.conn.send_goaway("the server is going down")
+        self.flush_soon()
+
+    def flush(self) -> None:
+        """As in Session; and once we are going and everything has been answered and written, close."""
+        super().flush()
+        conn = self.conn
+        if self._desk.draining and not conn.calls and self.link is not None and not self._paused and not conn.busy:
+            self.link.close()
+
+    def cut_off(self) -> int:
+        """The time to drain is over: tell every caller, cancel every handler. Returns how many calls that were."""
+        calls = list(self.conn.calls.values())
+        self.conn.events.clear()  # calls that were put off are among them
+        for call in calls:
+            self._answer_error(call, Cancelled("the server went down before the call was done"))
+            self._abandon(call)
+        self.flush_soon()
+        return len(calls)
+
+
+def _as_executed(error: HoldfastError) -> HoldfastError:
+    """Return what a handler raised, saying that it ran: these classes say "no" by themselves, which is true of our refusals only.
+
+    Overloaded keeps its "no": a handler that raises it says that it did nothing.
+    """
+    if error.executed != "no" or isinstance(error, Overloaded):
+        return error
+    kind = next(each for each in MAY_CROSS if isinstance(error, each))
+    said = kind(error.message, executed="yes", retry_after_s=error.retry_after_s)
+    said.code = error.code
+    if isinstance(said, Refused) and isinstance(error, Refused):
+        said.details = error.details
+    return said
+
+
+def _with_current(call: Incall, route: Route, values: tuple[Any, ...], context: Context | None) -> Any:
+    CURRENT.set(call)
+    return route.invoke(values, context, None)
+
+
+def _in_thread(call: Incall, route: Route, values: tuple[Any, ...], context: Context | None) -> Any:
+    try:
+        return _with_current(call, route, values, context)
+    except StopIteration as error:  # no future can carry one: its waiter would wait for ever
+        raise RuntimeError(f"{route.name} raised StopIteration") from error
+
+
+async def _await_thread(future: asyncio.Future[Any]) -> Any:
+    return await future

@@ -1,0 +1,342 @@
+"""One connection, alive: the protocol machine on one side, the link on the other, and time.
+
+Owns: when bytes are written (once per turn of the loop), the one timer of a connection (deadlines, heartbeat, slow handshakes and frames),
+and the end of it all. `CallerSession` and `ResponderSession` say what events mean.
+
+Theory. Nothing here is a task. Bytes come in by callback; what they cause is written in one go before the callback returns; what tasks
+add later is written by one `call_soon` per turn. All deadlines of a connection share one entry in the wheel: `earliest` is a lower bound,
+and when it passes the open calls are looked at (there are at most `open_calls_max`). So a call that ends in time costs nothing for its
+deadline, neither a timer nor its cancellation.
+
+What may never happen: a write outside `flush`; an event handled twice; an exception that kills the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import msgspec
+
+from ..control.wheel import Timer, Wheel
+from ..errors import HoldfastError, ProtocolError, Unavailable
+from ..facts import ConnectionClosed, Emit
+from ..net.link import Link
+from ..wire import ByteBudget, CallState, Connection, Errored, Event, Settings
+
+WRITE_BYTES = 128 * 1024
+"""How much of large messages goes out in one turn; small frames never wait for more than this."""
+
+EARLY_CHUNKS = 72
+"""With so many chunks waiting (24 calls, 36 replies) they are written before the turn is over: the peer works on them while we go on.
+Without this two busy processes take turns, and neither keeps its core busy."""
+
+MIN_RATE_BYTES_PER_S = 16 * 1024
+
+
+class SessionShared(msgspec.Struct, frozen=True):
+    """What all sessions of a client or server have in common.
+
+    Attributes:
+        handshake_s: how long a peer may take for its HELLO or WELCOME.
+        frame_s: how long a begun frame may take, plus its size at 16 KiB/s.
+        dead_after_s: with nothing heard for so long the peer is dead.
+        suspect_s: and for so long after a ping, when a call is overdue.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    wheel: Wheel
+    emit: Emit
+    settings: Settings
+    budget: ByteBudget
+    handshake_s: float = 5.0
+    frame_s: float = 2.0
+    dead_after_s: float = 15.0
+    suspect_s: float = 2.0
+
+
+class Session:
+    """What both sides of a connection share. Implements the Receiver of `net`."""
+
+    __slots__ = (
+        "_due_at",
+        "_earliest",
+        "_flush_due",
+        "_gate",
+        "_heard_at",
+        "_made_at",
+        "_paused",
+        "_put_off_at",
+        "_reason",
+        "_rest_at",
+        "_shared",
+        "_suspect_at",
+        "_timer",
+        "closed",
+        "conn",
+        "link",
+    )
+    side = ""
+    puts_off = False
+    """Whether events wait while the peer does not read: a server starts no call whose answer would only pile up."""
+
+    def __init__(self, shared: SessionShared, conn: Connection) -> None:
+        self._shared = shared
+        self.conn = conn
+        self.link: Link | None = None
+        self.closed = False
+        self._flush_due = False
+        self._paused = False
+        self._put_off_at = 0.0
+        self._gate: list[asyncio.Future[None]] | None = None
+        self._heard_at = self._made_at = 0.0
+        self._rest_at = 0.0
+        self._suspect_at = 0.0
+        self._earliest = math.inf
+        self._due_at = math.inf
+        self._timer: Timer | None = None
+        self._reason: HoldfastError | None = None
+
+    # ------------------------------------------------------------------ from the link
+
+    def link_made(self, link: Link) -> None:
+        """The link is there: the clock of the handshake starts."""
+        self.link = link
+        self._heard_at = self._made_at = now = self._shared.wheel.now()
+        self.wake_at(now + self._shared.handshake_s)
+        self.flush()
+
+    def bytes_received(self, data: memoryview) -> int:
+        """Bytes to events, events to whoever waits, and what that caused to the wire, in one go."""
+        self._heard_at = now = self._shared.wheel.now()
+        used = self.conn.receive_data(data)
+        if used == len(data):
+            self._rest_at = 0.0
+        elif used or not self._rest_at:
+            self._rest_at = now
+        if self.conn.events:
+            self._handle_events(now)
+        self.flush()
+        return used
+
+    def eof_received(self) -> None:
+        """The peer stopped sending; the link closes after this."""
+        self.conn.receive_eof()
+        if self.conn.events:
+            self._handle_events(self._shared.wheel.now())
+        self.flush()
+
+    def link_lost(self, error: Exception | None) -> None:
+        """The end, exactly once: every open call is told."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        reason = self._reason or _lost_reason(error)
+        self._reason = reason
+        calls = self.conn.lost()
+        self.conn.events.clear()
+        peer = self.link.peer if self.link is not None else ""
+        self._shared.emit(ConnectionClosed(self.side, peer, str(reason), len(calls)))
+        self._open_gate()
+        self._lost(calls, reason)
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than we write."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The peer caught up."""
+        self._paused = False
+        self._open_gate()
+        self.flush()
+
+    # ------------------------------------------------------------------ writing
+
+    def flush_soon(self) -> None:
+        """Have what is to be written written at the end of this turn of the loop."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._shared.loop.call_soon(self._flush_turn)
+
+    def _flush_turn(self) -> None:
+        self._flush_due = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what there is: one write, then the rest of large messages in later turns."""
+        link = self.link
+        conn = self.conn
+        if link is None or self.closed or self._paused:
+            return
+        data = conn.take_output(WRITE_BYTES)
+        if data:
+            link.write(data)
+        if conn.events:
+            self._handle_events(self._shared.wheel.now())
+        if conn.state == "ERROR":
+            link.close()
+        elif conn.output_pending:
+            self.flush_soon()
+
+    async def writable(self) -> None:
+        """Wait until the link takes bytes again, or is lost. Cancel: loses nothing."""
+        while self._paused and not self.closed:
+            waiter: asyncio.Future[None] = self._shared.loop.create_future()
+            if self._gate is None:
+                self._gate = []
+            self._gate.append(waiter)
+            await waiter
+
+    def _open_gate(self) -> None:
+        gate, self._gate = self._gate, None
+        for waiter in gate or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ------------------------------------------------------------------ time
+
+    def wake_at(self, when: float) -> None:
+        """Look at the clock at `when`, if not before."""
+        if when < self._due_at and not self.closed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due_at = when
+            self._timer = self._shared.wheel.at(when, self._look_at_the_clock)
+
+    def expire_by(self, when: float) -> None:
+        """An open call expires at `when`."""
+        if when < self._earliest:
+            self._earliest = when
+            self.wake_at(when)
+
+    def _look_at_the_clock(self) -> None:
+        shared = self._shared
+        now = shared.wheel.now()
+        self._timer = None
+        self._due_at = math.inf
+        if now >= self._earliest:
+            self._earliest = math.inf
+            for call in list(self.conn.calls.values()):
+                expires_at = self._expires_at(call)
+                if expires_at <= now:
+                    self._expired(call, now)
+                else:
+                    self._earliest = min(self._earliest, expires_at)
+        next_at = self._liveness(now)
+        if self.closed:
+            return
+        self.wake_at(min(next_at, self._earliest))
+        if self.conn.events:
+            self._handle_events(now)
+        self.flush()
+
+    def _liveness(self, now: float) -> float:
+        """Judge the peer by the clock; return when to look again."""
+        shared = self._shared
+        if self.conn.state != "OPEN":
+            due = self._made_at + shared.handshake_s
+            if now >= due:
+                self.end(ProtocolError(f"no handshake within {shared.handshake_s:g} s", executed="no"), tell=True)
+            return max(due, now + shared.handshake_s) if now >= due else due
+        heartbeat_s = shared.settings.heartbeat_s
+        silent_at = self._heard_at + heartbeat_s
+        next_at = silent_at
+        if now >= silent_at:
+            dead_at = self._heard_at + shared.dead_after_s
+            if now >= dead_at and not self._paused:  # while we wait for its reading, the send stall deadline judges
+                self.end(Unavailable(f"nothing heard for {now - self._heard_at:.1f} s", executed="maybe"), tell=False)
+                return math.inf
+            self.conn.send_ping(b"\0" * 8)
+            next_at = min(now + heartbeat_s, dead_at) if now < dead_at else now + heartbeat_s
+        if self._suspect_at:
+            if self._heard_at >= self._suspect_at:
+                self._suspect_at = 0.0
+            elif now >= self._suspect_at + shared.suspect_s:
+                self.end(Unavailable("a call is overdue and the peer does not answer a ping", executed="maybe"), tell=False)
+                return math.inf
+            else:
+                next_at = min(next_at, self._suspect_at + shared.suspect_s)
+        if self._rest_at:
+            frame_at = self._rest_at + shared.frame_s + shared.settings.frame_max_bytes / MIN_RATE_BYTES_PER_S
+            if now >= frame_at:
+                self.end(ProtocolError("a frame that was begun did not come to its end in time"), tell=True)
+                return math.inf
+            next_at = min(next_at, frame_at)
+        return next_at
+
+    def suspect(self, now: float) -> None:
+        """A call is overdue: ask the peer for a sign of life, and give it little time."""
+        if not self._suspect_at and now - self._heard_at >= 1.0 and self.conn.state == "OPEN":
+            self._suspect_at = now
+            self.conn.send_ping(b"\0" * 8)
+            self.wake_at(now + self._shared.suspect_s)
+
+    # ------------------------------------------------------------------ the end
+
+    def end(self, reason: HoldfastError, *, tell: bool) -> None:
+        """End the connection for a reason. `tell`: the peer hears why; otherwise it is cut."""
+        if self._reason is None:
+            self._reason = reason
+        if tell and self.link is not None:
+            self.conn.fail(1, str(reason))
+            self.flush()
+            self.link.close()
+        elif self.link is not None:
+            self.link.abort()
+
+    # ------------------------------------------------------------------ for the two sides
+
+    def _handle_events(self, now: float) -> None:
+        conn = self.conn
+        ready = conn.ready
+        if self._put_off_at:
+            if self._paused:
+                return
+            now, self._put_off_at = self._put_off_at, 0.0  # deadlines count from when the calls came
+        while conn.events:
+            events, conn.events = conn.events, []
+            rest = iter(events)
+            for event in rest:
+                if type(event) is Errored:
+                    self._reason = self._reason or event.error
+                    self._errored(event.error)
+                else:
+                    self._on_event(event, now)
+                    if len(ready) >= EARLY_CHUNKS:
+                        self.flush()
+                        if self._paused and self.puts_off:
+                            conn.events[:0] = rest
+                            self._put_off_at = now
+                            return
+
+    def _on_event(self, event: Event, now: float) -> None:
+        raise NotImplementedError
+
+    def _errored(self, error: ProtocolError) -> None:
+        """The machine gave up on the peer; `flush` writes the reason and closes."""
+
+    def _expires_at(self, call: CallState) -> float:
+        raise NotImplementedError
+
+    def _expired(self, call: CallState, now: float) -> None:
+        raise NotImplementedError
+
+    def _lost(self, calls: list[CallState], reason: HoldfastError) -> None:
+        raise NotImplementedError
+
+
+def _lost_reason(error: Exception | None) -> HoldfastError:
+    if isinstance(error, HoldfastError):
+        return error
+    if error is None:
+        return Unavailable("the peer closed the connection")
+    return Unavailable(f"the connection was lost: {error}")
+
+
+def wire_deadline_ms(deadline_at: float | None, now: float) -> int:
+    """Return a deadline as it travels: whole milliseconds from now, rounded up, at least 1; 0 for none. Capped at u32."""
+    if deadline_at is None:
+        return 0
+    left_ms = int((deadline_at - now) * 1000) + 1
+    return 1 if left_ms < 1 else left_ms if left_ms < 2**32 else 2**32 - 1

@@ -1,0 +1,256 @@
+"""Items of a stream between the session that receives them and the user who reads them.
+
+Owns: the buffer (`ItemBuffer`, held by the call), the two faces users see (`Stream` for callers, `RequestStream` for handlers), and the
+pump that sends items of ours. The buffer is bounded by the stream's window: credit goes back only when an item is *read*.
+
+The call holds the buffer and never the face: so a face that is left by a bare `break` is finalised at once, cancels its call and says so
+with a ResourceWarning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..errors import HoldfastError
+from ..wire import CallState, Connection, ItemReceived
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class ItemSession(Protocol):
+    """The part of a session that streams need."""
+
+    conn: Connection
+
+    def flush_soon(self) -> None: ...
+    async def writable(self) -> None: ...
+
+
+class ItemBuffer:
+    """What has arrived and was not read yet, and who waits for more."""
+
+    __slots__ = ("_items", "_loop", "_session", "_waiter", "drained", "ended", "error", "idle_s", "on_wait", "started")
+
+    def __init__(self, session: ItemSession, loop: asyncio.AbstractEventLoop) -> None:
+        self._session = session
+        self._loop = loop
+        self._items: deque[ItemReceived] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self.started = False
+        self.ended = False
+        self.error: BaseException | None = None
+        self.drained: asyncio.Future[None] | None = None
+        self.idle_s: float | None = None
+        self.on_wait: Callable[[float | None], None] | None = None
+
+    def feed(self, item: ItemReceived) -> None:
+        """An item arrived."""
+        self.started = True
+        self._items.append(item)
+        self._wake()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more will arrive. What is there may still be read; then `error`, if any. Our own items go on."""
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            self._wake()
+
+    def over(self, error: BaseException | None = None) -> None:
+        """The call is over, in both directions: as `end`, and whoever waits to send the next item goes on to see that."""
+        self.end(error)
+        self.sent()
+
+    def sent(self) -> None:
+        """The item that waited for credit has gone."""
+        if self.drained is not None and not self.drained.done():
+            self.drained.set_result(None)
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def next(self) -> ItemReceived:
+        """Return the next item and give its credit back. Cancel: loses nothing.
+
+        Raises: StopAsyncIteration at the end, or what the stream ended with. RuntimeError when somebody else is waiting already.
+        """
+        items = self._items
+        while not items:
+            if self.ended:
+                if self.error is not None:
+                    raise self.error
+                raise StopAsyncIteration
+            if self._waiter is not None and not self._waiter.done():
+                raise RuntimeError("two tasks read one stream; let one read and hand the items on")
+            self._waiter = self._loop.create_future()
+            if self.on_wait is None or not self.started:
+                await self._waiter
+            else:
+                self.on_wait(self.idle_s)
+                try:
+                    await self._waiter
+                finally:  # cancelled too: nobody waits now, so the gap does not count
+                    self.on_wait(None)
+        item = items.popleft()
+        session = self._session
+        session.conn.consume(item)
+        if session.conn.output_pending:
+            session.flush_soon()
+        return item
+
+    def clear(self, call: CallState) -> None:
+        """Nobody reads any more; who does so all the same is told that this is the end."""
+        self.over()
+        self._items.clear()
+        self._session.conn.forget(call)
+
+
+async def send_items(
+    session: ItemSession,
+    call: CallState,
+    buffer: ItemBuffer,
+    source: AsyncIterator[Any],
+    encode: Callable[[Any], bytes],
+    raw: bool,
+    on_first: Callable[[], None] | None = None,
+) -> None:
+    """Send every item of `source`, as fast as credit and the link allow; never more than one item ahead of them.
+
+    Raises: what `source` or `encode` raise. Returns early when the call is over. Cancel: items already handed out are sent.
+    """
+    conn = session.conn
+    async for item in source:
+        if call.id not in conn.calls:
+            return
+        waits = not conn.send_item(call, encode(item), raw)
+        session.flush_soon()
+        if on_first is not None:
+            on_first()
+            on_first = None
+        if waits:
+            buffer.drained = asyncio.get_running_loop().create_future()
+            await buffer.drained
+        else:
+            await session.writable()
+
+
+class Stream(Generic[T_co]):
+    """Items of a call as they arrive. An async iterator and an async context manager; nothing is sent before the first use.
+
+    Leaving the `async with` cancels what is still running and frees its credit before it returns. One that is abandoned without it is
+    cancelled by its finaliser, with a ResourceWarning.
+    """
+
+    __slots__ = ("__weakref__", "_abandon", "_buffer", "_call", "_close", "_decode", "_loop", "_method", "_open", "_opening", "_over")
+
+    def __init__(
+        self,
+        method: str,
+        open_stream: Callable[[], Awaitable[tuple[CallState, ItemBuffer, Callable[[], None]]]],
+        decode: Callable[[bytes, bool], T_co],
+        abandon: Callable[[str], None],
+    ) -> None:
+        self._method = method
+        self._open = open_stream
+        self._decode = decode
+        self._abandon = abandon
+        self._call: CallState | None = None
+        self._buffer: ItemBuffer | None = None
+        self._close: Callable[[], None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = False
+        self._over = False
+
+    def __aiter__(self) -> Stream[T_co]:
+        return self
+
+    async def __anext__(self) -> T_co:
+        """Return the next item.
+
+        Raises: StopAsyncIteration at the end, and ever after it, or after an error; BadReply for an item that does not fit its type (the
+            stream is closed then); the call's error. Cancel: loses nothing, the stream may be read on.
+        """
+        if self._over:
+            raise StopAsyncIteration
+        buffer = self._buffer
+        if buffer is None:
+            buffer = await self._start()
+        try:
+            item = await buffer.next()
+        except (StopAsyncIteration, HoldfastError):
+            self._finish()
+            raise
+        try:
+            return self._decode(item.body, item.raw)
+        except BaseException:
+            self._finish()
+            raise
+
+    async def __aenter__(self) -> Stream[T_co]:
+        """Open the call. Raises: Unavailable, DeadlineExceeded, … Cancel: the call is cancelled."""
+        if self._buffer is None and not self._over:
+            await self._start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel the call if it is not over. Returns at once; credit is free when it does. Cancel: cannot be."""
+        self._finish()
+
+    async def _start(self) -> ItemBuffer:
+        if self._opening:
+            raise RuntimeError("two tasks read one stream; let one read and hand the items on")
+        self._opening = True
+        try:
+            self._call, self._buffer, self._close = await self._open()
+        finally:
+            self._opening = False
+        self._loop = asyncio.get_running_loop()
+        if self._over:  # closed by another task meanwhile
+            self._finish()
+        return self._buffer
+
+    def _finish(self) -> None:
+        self._over = True
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+    def __del__(self) -> None:
+        close, loop = self._close, self._loop
+        if not self._over and close is not None and loop is not None:
+            if asyncio._get_running_loop() is loop:
+                close()
+                self._abandon(self._method)
+            elif not loop.is_closed():  # collected by another thread, or between two runs of the loop
+                loop.call_soon_threadsafe(close)
+            message = f"a stream of {self._method} was abandoned; leave it with `async with`"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+
+class RequestStream(Generic[T]):
+    """The items a caller sends, as a handler reads them."""
+
+    __slots__ = ("_buffer", "_decode")
+
+    def __init__(self, buffer: ItemBuffer, decode: Callable[[bytes, bool], T]) -> None:
+        self._buffer = buffer
+        self._decode = decode
+
+    def __aiter__(self) -> RequestStream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """Return the next item. Raises: StopAsyncIteration; InvalidArgument for one that does not fit. Cancel: loses nothing."""
+        item = await self._buffer.next()
+        return self._decode(item.body, item.raw)

@@ -1,0 +1,169 @@
+"""What all views of a client share: one dialer, its tasks, the numbers of its calls, and what it says about them.
+
+Owns: the call numbers, the scope of the client's background tasks, and waiting for a connection as often as a call may be sent. Which
+layers stand above the sender is the roof's business: it hands in `Again`, which says whether and when to try once more.
+What may never happen here: a call; those begin in the roof (`client.py`) and in the sender.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from ..clock import Clock, Streams
+from ..context import CURRENT
+from ..control.wheel import Wheel
+from ..errors import DeadlineExceeded, HoldfastError
+from ..facts import CallEnded, Emit, wants
+from ..handler import Handler, Reply, Request
+from ..net.address import Address
+from ..net.link import Network
+from ..tasks import Scope
+from ..wire import ByteBudget, Replied, Settings
+from .bound import BoundMethod, Methods, pack_beside
+from .catalogue import Catalogue
+from .dialer import DialConfig, Dialer
+from .sender import StreamPlan, make_sender
+from .session import SessionShared
+
+MakeNetwork = Callable[[Callable[..., asyncio.Task[Any]], Wheel], Network]
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a view fixes for its calls. `deadline` is seconds, None for none, or the roof's mark for "as configured"."""
+
+    deadline: Any
+    attempts: int = 3
+    idempotent: bool = True
+    wait_for_ready: bool = False
+
+
+class Again(Protocol):
+    """Whether and when something that failed may be tried again: `policy.retry.Retrier`."""
+
+    def next_backoff_s(
+        self, error: HoldfastError, attempt: int, attempts_max: int, *, idempotent: bool, left_s: float | None
+    ) -> float | None: ...
+
+
+class Trunk:
+    """Made when a client is entered, on the loop it lives on.
+
+    Attributes:
+        once: sends a request one time.
+        tells_calls: whether anybody hears how calls end.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        clock: Clock,
+        rng: Streams,
+        emit: Emit,
+        make_network: MakeNetwork,
+        wire: Settings,
+        dial: DialConfig,
+        assembly_max_bytes: int,
+    ) -> None:
+        loop = self.loop = asyncio.get_running_loop()
+        self.create_future = loop.create_future
+        self.now = clock.now
+        self.emit = emit
+        self.tells_calls = wants(emit, CallEnded)
+        self.scope = Scope(self._background_error)
+        wheel = Wheel(clock.now, loop.call_at)
+        instance = rng.stream("instance").getrandbits(128).to_bytes(16)
+        settings = msgspec.structs.replace(wire, instance=instance)
+        shared = SessionShared(loop, wheel, emit, settings, ByteBudget(assembly_max_bytes))
+        self.network = make_network(self.scope.spawn, wheel)
+        self.dialer = Dialer(address, self.network, shared, dial, rng.stream("dial"), self.scope.spawn)
+        self._trace_rng = rng.stream("trace")
+        self.number = 0
+        self.methods = Methods()
+        self.once: Handler = make_sender(self.dialer, loop, clock.now, self.scope.spawn)
+
+    def _background_error(self, error: BaseException) -> None:
+        self.loop.call_exception_handler({"message": "holdfast client: a background task failed", "exception": error})
+
+    async def close(self, *, within_s: float) -> None:
+        """Close the connections, then the tasks; each for at most `within_s` seconds. Cancel: the rest is cut."""
+        try:
+            await self.dialer.close(within_s=within_s)
+        finally:
+            await self.scope.close(grace_s=within_s)
+
+    async def connected(self, deadline_at: float | None, again: Again, options: Options, name: str = "") -> Catalogue:
+        """Return the catalogue of the server we are connected to; connect first, as often as a call may be sent.
+
+        Args:
+            name: the method this is for, which ends here if it fails.
+        Raises: Unavailable, ProtocolError, DeadlineExceeded; all surely not executed. Cancel: loses nothing.
+        """
+        dialer = self.dialer
+        started, attempt = self.now(), 1
+        while dialer.session is None or not dialer.session.usable:
+            try:
+                await dialer.ready(deadline_at, wait=options.wait_for_ready)
+            except HoldfastError as error:
+                left_s = None if deadline_at is None else deadline_at - self.now()
+                backoff_s = again.next_backoff_s(error, attempt, options.attempts, idempotent=True, left_s=left_s)
+                if backoff_s is None or isinstance(error, DeadlineExceeded):
+                    if name:
+                        self.tell(name, error.code, started)
+                    raise
+                attempt += 1
+                await asyncio.sleep(backoff_s)
+        assert dialer.catalogue is not None
+        return dialer.catalogue
+
+    def request(
+        self,
+        method: BoundMethod,
+        body: bytes,
+        deadline_at: float | None,
+        extra: tuple[int, bytes] | None,
+        options: Options,
+        plan: StreamPlan | None,
+        number: int = 0,
+    ) -> Request:
+        """Make the value that the layers see; with the number of a call whose first attempt was made already, or a new one."""
+        if not number:
+            self.number = number = self.number + 1
+        return Request(
+            method.info,
+            body,
+            method.codec.raw_args,
+            deadline_at,
+            number,
+            "original",
+            options.attempts,
+            method.idempotent and options.idempotent,
+            options.wait_for_ready,
+            method.wire_name,
+            extra,
+            plan,
+        )
+
+    def beside(self, metadata: Mapping[str, str] | None) -> tuple[int, bytes] | None:
+        """What travels beside the arguments of a call made now; see `pack_beside`."""
+        ambient = CURRENT.get()
+        return pack_beside(None if ambient is None else ambient.trace, metadata, self._trace_rng)
+
+    def taken(self, method: BoundMethod, reply: Reply | Replied, started: float) -> Any:
+        """Decode a result and say that the call is over. Raises: BadReply."""
+        try:
+            result = method.codec.decode_result(reply.body, reply.raw)
+        except HoldfastError as error:
+            self.tell(method.info.name, error.code, started)
+            raise
+        if self.tells_calls:
+            self.tell(method.info.name, "ok", started)
+        return result
+
+    def tell(self, method: str, code: str, started: float) -> None:
+        """Say how a call ended, if anybody listens."""
+        if self.tells_calls:
+            self.emit(CallEnded("client", method, code, self.now() - started))

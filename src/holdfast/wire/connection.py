@@ -1,0 +1,329 @@
+"""The protocol machine of one connection, without I/O: the class that rpc drives, and the commands it gives.
+
+The hard file of this package is `receiving.py` (bytes become events); `opening.py` shakes hands, `machine.py` draws the states and
+holds what all share. Sending in pieces is the Outbox's (`outbox.py`), the receive window the Inbox's (`inbox.py`).
+
+How to drive it
+- `receive_data(view)` parses what is whole and returns how many bytes it used; keep the rest and put it in front of what comes next.
+  The rest is never longer than one frame, because a frame's length is checked before anything else about it.
+- Then handle `events`, in order, and clear the list. Commands may be given at any time in state OPEN.
+- Then write what `take_output` returns. After `fail` that includes the reason, for the peer; then close.
+- When the link is gone, `lost()` gives every open call back, and with them what they hold of shared budgets.
+
+What may never happen: a command that sends part of itself and then raises; a frame of a call after the one that ended it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ..errors import InvalidArgument
+from . import frames
+from .events import Drained, ItemReceived
+from .flow import CallState, Flow, IncomingCall, Outgoing
+from .receiving import Receiving
+from .settings import FRAME_LIMIT_LEAST, Settings, encode_settings
+
+_pack_header = frames.HEADER.pack
+_pack_call = frames.CALL_FRAME_HEAD.pack
+_PLAIN_MAX_BYTES = FRAME_LIMIT_LEAST
+_CALL_HEAD_BYTES = frames.CALL_HEAD.size
+_CALL, _REPLY, _DATA, _RAW = frames.CALL, frames.REPLY, frames.DATA, frames.RAW
+
+
+class Connection(Receiving):
+    """One side of a connection.
+
+    Args:
+        role: `client` opens calls, `server` answers them.
+        settings: what we tell the peer, and hold it to.
+        budget: bounds the bytes of messages being put together, of large items not yet used and of large arguments being worked on.
+        make_call: makes the record of an incoming call; the layer above derives its own from IncomingCall.
+    """
+
+    __slots__ = ()
+
+    def send_welcome(self, settings: Settings) -> None:
+        """Server: let the client in, with the settings it shall keep to."""
+        if self.state != "GREETED":
+            raise RuntimeError(f"send_welcome in state {self.state}; a server welcomes once, after HelloReceived")
+        self.local = settings
+        self.state = "OPEN"
+        self._inbox.open(settings)
+        self._ready.append(frames.PREFACE)
+        self._ready.append(frames.pack_frame(frames.WELCOME, 0, 0, encode_settings(settings)))
+
+    # ------------------------------------------------------------------ calls
+
+    def open_call(
+        self,
+        call: CallState,
+        method: bytes,
+        body: bytes,
+        raw: bool,
+        deadline_ms: int,
+        number: int,
+        attempt: int = frames.ORIGINAL,
+        extra: tuple[int, bytes] | None = None,
+        sends_items: bool = False,
+        takes_items: bool = False,
+    ) -> None:
+        """Client: open a call; it gets its id here and is in the table from now on.
+
+        Args:
+            deadline_ms: how long the server has, from the moment it reads this; 0 means for ever.
+            extra: what `pack_extra` made of trace and metadata: flags and bytes.
+        Raises: InvalidArgument when the message or its name or metadata is longer than the server takes; nothing has been sent then.
+        """
+        size = len(body)
+        if size > self.message_max_bytes:
+            raise InvalidArgument(f"a message of {size} bytes; the server takes {self.message_max_bytes}: send it as a stream")
+        call_id = self._last_id + 1
+        flags = _RAW if raw else 0
+        if extra is not None:
+            flags |= extra[0]
+        if sends_items:
+            flags |= frames.STREAM
+        name_length = len(method)
+        length = _CALL_HEAD_BYTES + name_length + size + (len(extra[1]) if extra is not None else 0)
+        whole = length <= self._outbox.frame_max_bytes
+        if not whole:
+            flags |= frames.MORE
+            length = self._first_frame_bytes(length - size)
+        try:
+            if whole:
+                head = _pack_call(length, _CALL, flags, call_id, deadline_ms, number, attempt, name_length)
+            else:
+                head = _pack_header(length, _CALL, flags, call_id) + frames.TOTAL.pack(size)
+                head += frames.CALL_HEAD.pack(deadline_ms, number, attempt, name_length)
+        except struct.error:
+            raise _cannot_travel(name_length, deadline_ms, number) from None
+        self._last_id = call.id = call_id
+        self.calls[call_id] = call
+        ready = self._ready
+        ready.append(head)
+        ready.append(method)
+        if extra is not None:
+            ready.append(extra[1])
+        if sends_items or takes_items:
+            flow = self._flow_of(call)
+            flow.sending = sends_items
+            flow.receiving = takes_items
+        if whole:
+            ready.append(body)
+        else:
+            # The head goes at once and without a byte of the body: ids must appear in order, and small calls overtake large ones.
+            flow = self._flow_of(call)
+            flow.outgoing = Outgoing(call, _CALL, 0, body, begun=True)
+            self._outbox.queue(flow.outgoing)
+
+    def open_plain_call(self, call: CallState, method: bytes, body: bytes, flags: int, deadline_ms: int, number: int) -> bool:
+        """Client: open a call as `open_call` does, if it is small and has nothing but arguments. False: it has not; nothing has been done.
+
+        The short way for nearly all calls. `flags` is RAW or 0.
+        """
+        length = _CALL_HEAD_BYTES + len(method) + len(body)
+        if length > _PLAIN_MAX_BYTES:
+            return False
+        call_id = self._last_id + 1
+        try:
+            head = _pack_call(length, _CALL, flags, call_id, deadline_ms, number, 0, len(method))
+        except struct.error:
+            raise _cannot_travel(len(method), deadline_ms, number) from None
+        self._last_id = call.id = call_id
+        self.calls[call_id] = call
+        self._ready += (head, method, body)
+        return True
+
+    def _first_frame_bytes(self, head: int) -> int:
+        length = frames.TOTAL.size + head
+        limit = self._outbox.frame_max_bytes
+        if length > limit:
+            raise InvalidArgument(f"name, trace and metadata of this call take {head} bytes; they must fit one frame of {limit} bytes")
+        return length
+
+    def send_reply(self, call: CallState, body: bytes, raw: bool) -> None:
+        """Server: answer a call, which ends it. `body` must not be longer than `message_max_bytes`."""
+        if self.calls.pop(call.id, None) is None:
+            return
+        if call.flow is not None:
+            self._release(call)
+        flags = _RAW if raw else 0
+        size = len(body)
+        if size <= self._outbox.frame_max_bytes:
+            self._ready += (_pack_header(size, _REPLY, flags, call.id), body)
+        else:
+            self._outbox.queue_answer(Outgoing(call, _REPLY, flags, body))
+
+    def send_error(self, call: CallState, body: bytes) -> None:
+        """Server: end a call with an error.
+
+        Raises: InvalidArgument when `body` does not fit a frame (`remote.frame_max_bytes`); the call is open still.
+        """
+        limit = self._outbox.frame_max_bytes
+        if len(body) > limit:
+            raise InvalidArgument(f"an error of {len(body)} bytes; it must fit one frame of {limit} bytes: shorten its message and details")
+        if self.calls.pop(call.id, None) is None:
+            return
+        self._release(call)
+        self._ready.append(frames.pack_frame(frames.ERROR, 0, call.id, body))
+
+    def cancel(self, call: CallState) -> bool:
+        """Client: give a call up. True when the server may have all of it; False when a part had not left: it was surely not executed."""
+        if self.calls.pop(call.id, None) is None:
+            return True
+        outgoing = call.flow.outgoing if call.flow is not None else None
+        unsent = outgoing is not None and outgoing.kind == _CALL
+        self._give_up(call)
+        return not unsent
+
+    def finish(self, call: CallState) -> None:
+        """Server: a cancelled call is really over now; nothing is sent."""
+        if self.calls.pop(call.id, None) is not None:
+            self._release(call)
+
+    # ------------------------------------------------------------------ streams
+
+    def send_item(self, call: CallState, body: bytes, raw: bool) -> bool:
+        """Send an item of a stream. False: it waits for credit; send no other before `Drained`, which does not come if the call ends first.
+
+        Raises: InvalidArgument when the item is longer than the peer takes.
+        """
+        if call.id not in self.calls:
+            return True  # the call is over; its sender is about to be told
+        flow = self._sending_flow(call)
+        if flow is None or not flow.sending or flow.end_after:
+            raise RuntimeError(f"call {call.id} takes no items from us, or its END was sent already")
+        size = len(body)
+        if size > self.message_max_bytes:
+            raise InvalidArgument(f"an item of {size} bytes; the peer takes {self.message_max_bytes}")
+        flags = _RAW if raw else 0
+        ahead = flow.outgoing
+        if ahead is not None:
+            if ahead.kind != _CALL or ahead.then is not None:
+                raise RuntimeError(f"an item of call {call.id} is waiting already; send the next one after Drained")
+            ahead.then = Outgoing(call, _DATA, flags, body)
+            return False
+        outbox = self._outbox
+        cost = size + frames.ITEM_OVERHEAD_BYTES
+        if cost <= flow.send_credit and cost <= outbox.credit and outbox.fits(flow, size):
+            flow.send_credit -= cost
+            outbox.credit -= cost
+            self._ready.append(_pack_header(size, _DATA, flags, call.id))
+            self._ready.append(body)
+            return True
+        flow.outgoing = Outgoing(call, _DATA, flags, body)
+        outbox.queue(flow.outgoing)
+        return False
+
+    def send_end(self, call: CallState) -> None:
+        """No more items from us. For a server this ends the call."""
+        if call.id not in self.calls:
+            return
+        flow = self._sending_flow(call)
+        if flow is None or not flow.sending:
+            return
+        if flow.outgoing is not None:
+            flow.end_after = True
+            return
+        flow.sending = False
+        self._ready.append(frames.pack_frame(frames.END, 0, call.id))
+        if self._role == "server":
+            del self.calls[call.id]
+            self._release(call)
+
+    def _sending_flow(self, call: CallState) -> Flow | None:
+        """A server may answer any call with a stream; its first item or END makes the flow."""
+        flow = call.flow
+        if flow is None and isinstance(call, IncomingCall):
+            flow = self._flow_of(call)
+        return flow
+
+    def consume(self, item: ItemReceived) -> None:
+        """The item has been used: its credit goes back, in portions of half a window."""
+        call = item.call
+        flow = call.flow
+        if flow is None:
+            return
+        if item.held:
+            held = min(item.held, flow.held)
+            flow.held -= held
+            self._inbox.budget.give(held)
+        else:
+            cost = min(item.cost, flow.unused)
+            flow.unused -= cost
+            self._inbox.used(cost)
+        if flow.receiving and call.id in self.calls:
+            flow.owed += item.cost
+            if flow.owed * 2 >= flow.window or flow.assembly is not None:
+                owed, flow.owed = flow.owed, 0
+                flow.receive_credit += owed
+                self._send_credit(call.id, owed)
+
+    def forget(self, call: CallState) -> None:
+        """Items of a call that is over will not be used any more: give back what they hold."""
+        self._release(call)
+
+    # ------------------------------------------------------------------ the connection
+
+    def send_ping(self, payload: bytes) -> None:
+        """Ask for a sign of life; `payload` is 8 bytes and comes back in Ponged."""
+        if len(payload) != frames.PING_BYTES:
+            raise ValueError(f"a ping of {len(payload)} bytes; it has {frames.PING_BYTES}")
+        self._ready.append(frames.pack_frame(frames.PING, 0, 0, payload))
+
+    def send_goaway(self, message: str) -> None:
+        """Say that we take no more calls. What is open goes on."""
+        self._ready.append(self._goaway(frames.GOING, message))
+
+    def take_output(self, limit_bytes: int) -> bytes:
+        """Return the bytes to write now, and forget them: everything small, and pieces of large messages until about `limit_bytes`.
+
+        May add Drained events. Call again when `output_pending` and the transport has room.
+        """
+        outbox = self._outbox
+        if not outbox.bulky:
+            ready = self._ready
+            if not ready:
+                return b""
+            data = b"".join(ready)
+            ready.clear()
+            return data
+        drained: list[CallState] = []
+        data = outbox.take(limit_bytes, drained)
+        for call in drained:
+            if call.flow is not None and call.flow.outgoing is not None:
+                self._drained(call, call.flow, call.flow.outgoing)
+        return data
+
+    def _drained(self, call: CallState, flow: Flow, outgoing: Outgoing) -> None:
+        """A call's queued message has gone: its first item may follow, or its END, and its sender goes on."""
+        flow.outgoing = outgoing.then
+        if outgoing.then is not None:
+            self._outbox.queue(outgoing.then)
+            return
+        if outgoing.kind == _DATA:
+            self.events.append(Drained(call))
+        if flow.end_after:
+            self.send_end(call)
+
+    @property
+    def output_pending(self) -> bool:
+        """Whether `take_output` would return anything now."""
+        return self._outbox.pending
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message still waits for its turn or for credit."""
+        return self._outbox.bulky
+
+    @property
+    def message_max_bytes(self) -> int:
+        """The longest body the peer takes; 0 before the handshake."""
+        return self.remote.message_max_bytes if self.remote is not None else 0
+
+
+def _cannot_travel(name_length: int, deadline_ms: int, number: int) -> InvalidArgument:
+    if name_length > frames.METHOD_MAX_BYTES:
+        return InvalidArgument(f"a method name of {name_length} bytes; at most {frames.METHOD_MAX_BYTES} travel")
+    return InvalidArgument(f"deadline_ms={deadline_ms} must be at least 0 and below 2**32, call number {number} at least 0 and below 2**64")

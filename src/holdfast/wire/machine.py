@@ -1,0 +1,190 @@
+"""The state of one connection, and what receiving and commanding share. `connection.py` is the class to use; read that first.
+
+Owns: the state, the table of open calls, how a call gives back what it holds, how a connection ends.
+
+    OPENING ──HELLO──► GREETED ──send_welcome──► OPEN ──fail──► ERROR            (server)
+    OPENING ──WELCOME───────────────────────────► OPEN ──fail──► ERROR            (client)
+
+What may never happen here: a call that ends twice, budget or credit given back twice, anything but silence after ERROR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from ..errors import Executed, ProtocolError
+from . import frames
+from .events import Errored, Event, Unusable
+from .flow import ByteBudget, CallState, Flow, IncomingCall
+from .inbox import Inbox
+from .outbox import Outbox
+from .settings import Settings, encode_settings
+
+Role = Literal["client", "server"]
+State = Literal["OPENING", "GREETED", "OPEN", "ERROR"]
+
+REASON_MAX_BYTES = 1000
+"""The text of a GOAWAY is cut here: it must fit the smallest frame a peer may ask for, 1 KiB."""
+
+
+class Machine:
+    """What every part of a connection works on. See `Connection` for the arguments."""
+
+    __slots__ = (
+        "_answer_kind",
+        "_inbox",
+        "_last_id",
+        "_make_call",
+        "_outbox",
+        "_plain_call_kind",
+        "_ready",
+        "_role",
+        "_seen",
+        "calls",
+        "events",
+        "local",
+        "remote",
+        "state",
+    )
+
+    def __init__(
+        self,
+        role: Role,
+        settings: Settings,
+        *,
+        budget: ByteBudget,
+        make_call: Callable[..., IncomingCall] = IncomingCall,
+    ) -> None:
+        self._role: Role = role
+        self._make_call = make_call
+        self.local = settings
+        self.remote: Settings | None = None
+        self.state: State = "OPENING"
+        self.calls: dict[int, CallState] = {}
+        self.events: list[Event] = []
+        self._last_id = 0
+        self._seen = b""
+        # The type that takes the short way through `receive_data`. A server takes no REPLY, so there it is a type that does not exist.
+        self._answer_kind = frames.REPLY if role == "client" else -1
+        self._plain_call_kind = frames.CALL if role == "server" else -1
+        self._outbox = Outbox()
+        self._ready = self._outbox.ready
+        self._inbox = Inbox(settings, budget, self._outbox)
+        if role == "client":
+            self._ready.append(frames.PREFACE)
+            self._ready.append(frames.pack_frame(frames.HELLO, 0, 0, encode_settings(settings)))
+
+    @property
+    def last_id(self) -> int:
+        """The id of the newest call that was opened; 0 when there was none."""
+        return self._last_id
+
+    @property
+    def ready(self) -> list[bytes | memoryview]:
+        """What is to be written, in chunks; always the same list. To look at, not to touch: `take_output` takes it."""
+        return self._ready
+
+    # ------------------------------------------------------------------ the end
+
+    def fail(self, reason: int, message: str, *, executed: Executed = "maybe") -> None:
+        """End the connection for a reason the peer is told. Idempotent."""
+        if self.state == "ERROR":
+            return
+        early = self.state != "OPEN"
+        unheard = self._role == "server" or (bool(self._ready) and self._ready[0] is frames.PREFACE)
+        self.state = "ERROR"
+        self._outbox.clear()
+        if early and unheard:
+            self._ready.append(frames.PREFACE)
+        self._ready.append(self._goaway(reason, message))
+        self.events.append(Errored(ProtocolError(message, executed="no" if early else executed)))
+
+    def lost(self) -> list[CallState]:
+        """The link is gone. Every open call is over and gives back what it holds; they are returned, oldest first. Idempotent.
+
+        What ended before, with items that nobody has used yet, still wants its `consume` or `forget`.
+        """
+        self.state = "ERROR"
+        calls = list(self.calls.values())
+        self.calls.clear()
+        for call in calls:
+            self._release(call)
+        self._outbox.clear()
+        return calls
+
+    def _over(self) -> bool:
+        return self.state == "ERROR"
+
+    def _goaway(self, reason: int, message: str) -> bytes:
+        last_id = self._last_id if self._role == "server" else 0
+        text = message.encode("utf-8", "replace")[:REASON_MAX_BYTES]
+        return frames.pack_frame(frames.GOAWAY, 0, 0, frames.GOAWAY_HEAD.pack(last_id, reason) + text)
+
+    # ------------------------------------------------------------------ what a call holds
+
+    def _flow_of(self, call: CallState) -> Flow:
+        """Return the call's flow; make it if there is none. A server may always send items, and gets them when the call said STREAM."""
+        flow = call.flow
+        if flow is None:
+            assert self.remote is not None  # in state OPEN it is there
+            flow = call.flow = Flow(self.remote.stream_window_bytes, self.local.stream_window_bytes)
+            if isinstance(call, IncomingCall):
+                flow.sending = True
+                flow.receiving = call.streams
+        return flow
+
+    def _release(self, call: CallState) -> None:
+        """Give back all that a call holds of the connection. Idempotent."""
+        flow = call.flow
+        if flow is None:
+            return
+        if flow.assembly is not None:
+            self._inbox.budget.give(flow.assembly.charged)
+            flow.assembly = None
+        if flow.held:
+            self._inbox.budget.give(flow.held)
+            flow.held = 0
+        if flow.unused:
+            unused, flow.unused = flow.unused, 0
+            self._inbox.used(unused)
+        flow.receiving = flow.sending = False
+        if flow.outgoing is not None:
+            self._outbox.drop(flow)
+
+    def _give_up(self, call: CallState) -> None:
+        """Client: tell the server that nobody waits for this call, which has left the table already."""
+        self._release(call)
+        if self.state == "OPEN":
+            self._ready.append(frames.pack_frame(frames.CANCEL, 0, call.id))
+
+    def _unusable(self, call: CallState, message: str, *, too_large: bool) -> None:
+        """Refuse one message; the connection lives on. A server's call stays in the table until it is answered."""
+        self.events.append(Unusable(call, message, too_large))
+        if self._role == "client":
+            del self.calls[call.id]
+            self._give_up(call)
+            return
+        # The rest of the message, and items sent before the refusal arrives, are on their way: they are skipped, not held against the peer.
+        self._flow_of(call).refused = True
+        self._release(call)
+
+    def _send_credit(self, call_id: int, amount: int) -> None:
+        self._ready.append(frames.pack_frame(frames.CREDIT, 0, call_id, frames.CREDIT_PAYLOAD.pack(amount)))
+
+    # ------------------------------------------------------------------ what a peer did wrong
+
+    def _check_known_id(self, kind: int, call_id: int) -> None:
+        """A frame of a call that is over may still arrive; one of a call that never was may not."""
+        if not 0 < call_id <= self._last_id:
+            self.fail(frames.PROTOCOL, f"{frames.name_of(kind)} for call {call_id}, which was never opened")
+
+    def _unknown_flags(self, kind: int, flags: int) -> None:
+        known = frames.KNOWN_FLAGS[kind]
+        self.fail(frames.PROTOCOL, f"{frames.name_of(kind)} with flags 0x{flags:02x}; version {frames.VERSION} knows 0x{known:02x}")
+
+    def _wrong_length(self, kind: int, size: int) -> None:
+        self.fail(frames.PROTOCOL, f"a {frames.name_of(kind)} frame whose payload of {size} bytes does not have the length it must have")
+
+    def _overdrawn(self, call_id: int, cost: int, window: str) -> None:
+        self.fail(frames.FLOW, f"call {call_id} sent what costs {cost} bytes of credit; the {window} had less left")

@@ -1,0 +1,227 @@
+"""Our side of a connection: each call ends once, and what is said about its execution is true."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holdfast.errors import BadReply, DeadlineExceeded, OutcomeUnknown, Overloaded, Unavailable
+from holdfast.rpc import caller as caller_module
+from holdfast.rpc.codes import encode_error
+from holdfast.rpc.streams import ItemBuffer
+from holdfast.wire import Called, CancelReceived, IncomingCall, Settings
+
+from .links import Bench, turn
+
+
+def called(bench: Bench) -> list[IncomingCall]:
+    return [event.call for event in bench.events() if isinstance(event, Called)]
+
+
+async def test_a_call_ends_with_its_reply() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    call = bench.call()
+    await turn()
+    bench.peer.send_reply(called(bench)[0], b"\x01", False)
+    bench.answer()
+    assert call.future.result().body == b"\x01"
+    assert caller.answered
+    assert not caller.conn.calls
+
+
+async def test_a_call_ends_with_an_error_of_the_server() -> None:
+    bench = Bench()
+    bench.shake_hands()
+    call = bench.call()
+    await turn()
+    bench.peer.send_error(called(bench)[0], encode_error(Overloaded("full")))
+    bench.answer()
+    assert isinstance(call.future.exception(), Overloaded)
+    assert call.future.exception().remote
+
+
+async def test_a_deadline_ends_it_and_cancels_it_at_the_server() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    call = bench.call(deadline_s=2.0)
+    await turn()
+    assert 2000 <= called(bench)[0].deadline_ms <= 2001
+    bench.time.advance(2.01)
+    error = call.future.exception()
+    assert isinstance(error, DeadlineExceeded)
+    assert error.executed == "maybe"
+    assert [type(event) for event in bench.events()] == [CancelReceived]
+    assert not caller.conn.calls
+
+
+async def test_a_call_whose_bytes_still_go_out_is_not_said_to_be_unexecuted() -> None:
+    """Between `open` and the write at the end of the turn its time may pass; the server gets it all the same, and runs it."""
+    bench = Bench()
+    bench.shake_hands()
+    call = bench.call(deadline_s=1.0)
+    bench.time.advance(1.01)
+    assert call.future.exception().executed == "maybe"
+    await turn()
+    assert [type(event) for event in bench.events()] == [Called, CancelReceived]
+
+
+async def test_a_call_whose_time_has_passed_is_not_sent() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    with pytest.raises(DeadlineExceeded) as caught:
+        bench.call(deadline_s=-0.1)
+    assert (caught.value.executed, caught.value.retry) == ("no", "safe")
+    assert not caller.conn.calls
+
+
+@pytest.mark.parametrize(("written", "kind", "executed"), [(True, OutcomeUnknown, "maybe"), (False, Unavailable, "no")])
+async def test_a_lost_connection_tells_apart_what_had_left(written: bool, kind: type, executed: str) -> None:
+    bench = Bench()
+    bench.shake_hands()
+    call = bench.call()
+    if written:
+        await turn()
+    bench.lose()
+    error = call.future.exception()
+    assert (type(error), error.executed) == (kind, executed)
+
+
+async def test_what_a_closing_link_throws_away_had_not_left() -> None:
+    bench = Bench()
+    bench.shake_hands()
+    bench.link.close()
+    call = bench.call()
+    await turn()
+    bench.lose()
+    assert isinstance(call.future.exception(), Unavailable)
+
+
+async def test_a_server_that_goes_finishes_what_it_has_and_surely_runs_nothing_else() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    taken = bench.call()
+    await turn()
+    (theirs,) = called(bench)
+    bench.peer.send_goaway("going down")
+    late = bench.call()
+    bench.answer()
+    assert isinstance(late.future.exception(), Unavailable)
+    assert not caller.usable
+    assert bench.link.ended == ""
+    bench.peer.send_reply(theirs, b"\x02", False)
+    bench.answer()
+    assert taken.future.result().body == b"\x02"
+    assert bench.link.ended == "closed"
+
+
+async def test_a_stream_answered_with_one_result_is_a_bad_reply() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    buffer = ItemBuffer(caller, asyncio.get_running_loop())
+    bench.call(future=None, buffer=buffer)
+    await turn()
+    bench.peer.send_reply(called(bench)[0], b"\x01", False)
+    bench.answer()
+    with pytest.raises(BadReply, match="answered a stream with one result"):
+        await buffer.next()
+
+
+async def test_a_result_that_comes_as_a_stream_ends_the_connection() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    call = bench.call()
+    await turn()
+    (theirs,) = called(bench)
+    bench.peer.send_item(theirs, b"\x01", False)
+    caller.bytes_received(memoryview(bench.peer.take_output(1 << 20)))
+    assert bench.link.ended == "closed"
+    bench.lose()
+    assert isinstance(call.future.exception(), OutcomeUnknown)
+    assert "takes none" in str(call.future.exception())
+
+
+async def test_a_connection_lost_before_anybody_looked_is_not_open() -> None:
+    bench = Bench()
+    bench.caller.link_made(bench.link)
+    bench.lose(ConnectionResetError("at once"))
+    with pytest.raises(Unavailable, match="at once"):
+        await bench.caller.opened()
+
+
+async def test_an_error_in_the_moment_of_a_cancel_is_not_one_nobody_heard_of() -> None:
+    """Otherwise the loop would report a future whose exception was never retrieved."""
+    bench = Bench()
+    caller = bench.shake_hands()
+    call = bench.call()
+    call.future.set_exception(Unavailable("just now"))
+    caller.give_up(call)
+    del call
+
+
+async def test_gone_waits_for_the_end() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    waiting = asyncio.get_running_loop().create_task(caller.gone())
+    await turn()
+    assert not waiting.done()
+    bench.lose()
+    await waiting
+    await caller.gone()
+
+
+# ---------------------------------------------------------------------------------------------------------------- a free slot
+
+
+async def full(count: int) -> tuple[Bench, list[IncomingCall]]:
+    bench = Bench(remote=Settings(open_calls_max=count))
+    caller = bench.shake_hands()
+    for _ in range(count):
+        bench.call().future.add_done_callback(lambda future: future.exception())
+    await turn()
+    assert caller.full
+    assert not caller.at_once
+    return bench, called(bench)
+
+
+async def test_a_waiter_gets_the_slot_that_becomes_free() -> None:
+    bench, theirs = await full(2)
+    waiting = asyncio.get_running_loop().create_task(bench.caller.room())
+    await turn()
+    assert not waiting.done()
+    bench.peer.send_reply(theirs[0], b"\x01", False)
+    bench.answer()
+    await waiting
+
+
+async def test_a_waiter_that_is_cancelled_in_its_turn_passes_it_on() -> None:
+    bench, theirs = await full(1)
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_task(bench.caller.room()), loop.create_task(bench.caller.room())
+    await turn()
+    bench.peer.send_reply(theirs[0], b"\x01", False)
+    bench.answer()
+    first.cancel()
+    await second
+    assert first.cancelled()
+    assert not bench.caller._line
+
+
+async def test_a_lost_connection_wakes_all_who_wait_for_a_slot() -> None:
+    bench, _ = await full(1)
+    waiting = [asyncio.get_running_loop().create_task(bench.caller.room()) for _ in range(3)]
+    await turn()
+    bench.lose()
+    await asyncio.gather(*waiting)
+
+
+async def test_the_queue_for_a_slot_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller_module, "LINE_MAX", 1)
+    bench, _ = await full(1)
+    waiting = asyncio.get_running_loop().create_task(bench.caller.room())
+    await turn()
+    with pytest.raises(Overloaded, match="1 calls wait for their turn"):
+        await bench.caller.room()
+    bench.lose()
+    await waiting

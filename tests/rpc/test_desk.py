@@ -1,0 +1,51 @@
+"""The desk: slots counted, the last one told, threads made when they are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from holdfast.clock import SystemClock
+from holdfast.facts import discard
+from holdfast.rpc.desk import Desk
+from holdfast.rpc.router import Router
+from holdfast.tasks import Scope
+
+
+def make_desk() -> Desk:
+    return Desk(
+        Router([]),
+        lambda name: {},
+        Scope(lambda error: None),
+        SystemClock(),
+        discard,
+        random.Random(1),
+        handlers_max=10,
+        threads_max=2,
+        threads_queue_max=3,
+        debug=False,
+    )
+
+
+async def test_the_last_slot_given_back_is_told() -> None:
+    desk = make_desk()
+    desk.running = 2
+    desk.idle = asyncio.get_running_loop().create_future()
+    desk.release()
+    assert not desk.idle.done()
+    desk.release()
+    assert desk.idle.done()
+
+
+def test_threads_are_made_once_and_let_go() -> None:
+    desk = make_desk()
+    desk.close()  # there are none yet
+    assert desk.threads_room == 5
+    pool = desk.pool()
+    assert desk.pool() is pool
+    assert pool.submit(lambda: 7).result() == 7
+    desk.close()
+
+
+def test_nobody_is_told_of_calls_when_nobody_listens() -> None:
+    assert make_desk().tells_calls is False

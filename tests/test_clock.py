@@ -1,0 +1,33 @@
+"""The clock is the loop's, and random streams do not disturb one another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from holdfast.clock import Streams, SystemClock
+
+
+@pytest.mark.both_loops
+async def test_the_system_clock_is_comparable_with_the_loops() -> None:
+    now = SystemClock().now()
+    assert abs(asyncio.get_running_loop().time() - now) < 1.0
+    assert SystemClock().now() >= now
+    assert abs(time.monotonic() - now) < 1.0
+
+
+def test_a_seed_repeats_and_names_are_independent() -> None:
+    one, two = Streams(7), Streams(7)
+    assert one.stream("dial").random() == two.stream("dial").random()
+    one.stream("retry").random()  # one more draw here shifts nothing there
+    assert one.stream("dial").random() == two.stream("dial").random()
+    assert Streams(7).stream("a").random() != Streams(7).stream("b").random()
+    assert Streams(7).stream("a").random() != Streams(8).stream("a").random()
+
+
+def test_a_stream_is_kept_and_without_a_seed_differs_from_run_to_run() -> None:
+    streams = Streams()
+    assert streams.stream("a") is streams.stream("a")
+    assert streams.stream("a").getrandbits(64) != Streams().stream("a").getrandbits(64)

@@ -1,0 +1,68 @@
+"""`run` serves until a signal, drains, and returns; a second signal cuts it short."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+import holdfast
+from holdfast.errors import ConfigError
+from holdfast.facts import Draining, Fact, Listening, SignalReceived, Stopped
+
+
+def service() -> holdfast.Service:
+    made = holdfast.Service("shop")
+
+    @made.method
+    async def price(sku: str) -> int:
+        return len(sku)
+
+    return made
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_after_a_drain(number: signal.Signals) -> None:
+    facts: list[Fact] = []
+
+    def emit(fact: Fact) -> None:
+        facts.append(fact)
+        if isinstance(fact, Listening):
+            os.kill(os.getpid(), number)
+
+    holdfast.run(service(), bind="tcp://127.0.0.1:0", emit=emit)
+    assert [type(fact) for fact in facts if isinstance(fact, Listening | SignalReceived | Draining | Stopped)] == [
+        Listening,
+        SignalReceived,
+        Draining,
+        Stopped,
+    ]
+    assert SignalReceived(number.name) in facts
+
+
+def test_a_second_signal_cuts_the_drain_short() -> None:
+    signals: list[Fact] = []
+    made = service()
+
+    @made.lifespan
+    async def lifespan():  # type: ignore[no-untyped-def]
+        yield None
+        import asyncio
+
+        await asyncio.get_running_loop().create_future()  # it never closes by itself
+
+    def emit(fact: Fact) -> None:
+        if isinstance(fact, SignalReceived):
+            signals.append(fact)
+        if isinstance(fact, Listening | Draining):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        holdfast.run(made, bind="tcp://127.0.0.1:0", emit=emit)
+    assert len(signals) == 2
+
+
+def test_what_cannot_work_is_told_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="insecure=True"):
+        holdfast.run(service(), bind="tcp://0.0.0.0:0")

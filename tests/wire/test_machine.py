@@ -1,0 +1,60 @@
+"""How a connection ends: the peer is told why, nothing is parsed after it, and nothing stays held."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.wire import ByteBudget, CallState, Connection, frames
+from tests.wire.helpers import SMALL, Pair, error_of, feed, frame, machine, opened, parse
+
+
+def test_a_client_that_fails_early_does_not_send_its_preface_twice() -> None:
+    taken, untaken = machine("client"), Connection("client", SMALL, budget=ByteBudget(1))
+    for connection in (taken, untaken):
+        connection.fail(frames.PROTOCOL, "no")
+    goaway = frame(frames.GOAWAY, 0, 0, frames.GOAWAY_HEAD.pack(0, frames.PROTOCOL) + b"no")
+    assert taken.take_output(1 << 20) == goaway
+    assert untaken.take_output(1 << 20) == frames.PREFACE + goaway
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize("kind", [*frames.NAMES, 0x7F])
+def test_nothing_is_parsed_after_an_error(role: str, kind: int) -> None:
+    connection = opened("client" if role == "client" else "server")
+    connection.fail(frames.PROTOCOL, "enough")
+    connection.fail(frames.FLOW, "more than enough")
+    assert error_of(connection) == "enough"
+    assert feed(connection, frame(kind, 0, 1, bytes(8))) == b""
+    assert len(connection.events) == 1
+    [(sent, _, _, payload)] = parse(connection.take_output(1 << 20))
+    assert (sent, payload[8:]) == (frames.GOAWAY, b"\x01enough")
+
+
+def test_the_reason_fits_the_smallest_frame() -> None:
+    connection = opened("server")
+    connection.fail(frames.PROTOCOL, "ü" * 5000 + "\ud800")
+    [(_, _, _, payload)] = parse(connection.take_output(1 << 20))
+    assert len(payload) <= 1024
+
+
+def test_a_lost_link_gives_everything_back() -> None:
+    pair = Pair()
+    for size, sends, takes in ((12_000, False, False), (0, False, True), (0, True, False)):
+        pair.client.open_call(CallState(), b"m", bytes(size), True, 0, 1, sends_items=sends, takes_items=takes)
+    pair.write(limit_bytes=1)
+    pair.deliver()
+    incoming = list(pair.server.calls.values())
+    assert len(incoming) == 3
+    pair.server.send_item(incoming[1], bytes(12_000), True)
+    pair.write(limit_bytes=5000)
+    pair.deliver()
+    assert pair.parent.used_bytes > 0
+    assert [call.id for call in pair.client.lost()] == [1, 2, 3]
+    assert [call.id for call in pair.server.lost()] == [1, 2, 3]
+    assert pair.client.lost() == []
+    assert pair.parent.used_bytes == 0
+    assert not pair.client.output_pending
+    assert not pair.server.output_pending
+    for call in incoming:
+        pair.server.send_error(call, b"late")
+    assert not pair.server.output_pending
