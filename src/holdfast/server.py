@@ -40,7 +40,7 @@ class ServerConfig:
         threads_max: threads for blocking handlers; `threads_queue_max` more calls may wait for one.
         drain_s: how long `close` lets calls finish. 30 s: what orchestrators give a process.
         cancel_grace_s: how long cancelled handlers may take to clean up.
-        assembly_max_bytes: large messages being put together, over all connections.
+        assembly_max_bytes: large messages being put together and large answers on their way, over all connections.
         wire: what we tell clients, and hold them to.
         listen: how listeners accept.
         debug: send the text of unexpected exceptions to callers.

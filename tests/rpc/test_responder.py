@@ -265,3 +265,25 @@ async def test_every_call_is_told_of_once() -> None:
         assert sorted(told) == sorted(
             (side, method, code) for side in ("client", "server") for method, code in (("room.raises", "not_found"), ("room.waits", "ok"))
         )
+
+
+async def test_large_answers_that_find_no_room_are_refused_and_say_that_they_ran() -> None:
+    service = holdfast.Service("big")
+    ran = []
+
+    @service.method
+    async def large(number: int) -> bytes:
+        ran.append(number)
+        return bytes(15 * 2**20)
+
+    config = holdfast.ServerConfig(assembly_max_bytes=16 * 2**20)
+    async with holdfast.testing.client(service, attempts=1, server_config=config) as client:
+        await client.ready()
+        first, second = await asyncio.gather(
+            client.call("big.large", 1, returns=bytes), client.call("big.large", 2, returns=bytes), return_exceptions=True
+        )
+        assert isinstance(first, bytes)
+        assert isinstance(second, Overloaded)
+        assert (second.executed, second.retry) == ("yes", "never")
+        assert ran == [1, 2]
+        assert len(await client.call("big.large", 3, returns=bytes)) == 15 * 2**20, "there is room again"

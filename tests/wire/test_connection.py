@@ -476,6 +476,29 @@ def test_output_pending_says_what_take_output_does() -> None:
     assert connection.take_output(2000)
 
 
+def test_large_replies_hold_the_budget_until_they_have_gone_and_one_too_many_is_refused() -> None:
+    connection = opened("server", budget_bytes=20_000)
+    budget = connection._inbox.budget
+    feed(connection, call_frame(1) + call_frame(2) + call_frame(3))
+    first, second, third = connection.calls.values()
+    assert connection.send_reply(first, bytes(16_000), True)
+    assert budget.used_bytes == 16_000
+    assert not connection.send_reply(second, bytes(16_000), True)
+    assert second.id in connection.calls, "what was refused is still to be answered"
+    connection.send_error(second, b"no room")
+    assert connection.send_reply(third, b"small", True), "what fits a frame needs no room"
+    feed(connection, frame(frames.CANCEL, 0, 1))
+    assert budget.used_bytes == 0, "nobody waits for the first one any more"
+    feed(connection, call_frame(4) + call_frame(5))
+    assert connection.send_reply(connection.calls[4], bytes(4_000), True)
+    while connection.output_pending:
+        connection.take_output(1 << 20)
+    assert budget.used_bytes == 0, "it has gone"
+    assert connection.send_reply(connection.calls[5], bytes(16_000), True)
+    connection.lost()
+    assert budget.used_bytes == 0
+
+
 def test_the_layer_above_may_bring_its_own_records() -> None:
     class Mine(IncomingCall, eq=False):
         note: str = "mine"

@@ -12,7 +12,7 @@ from tests.wire.helpers import parse
 
 def inbox(window: int = 8192, frame_max: int = 1024) -> tuple[Inbox, Outbox]:
     settings = Settings(connection_window_bytes=window, frame_max_bytes=frame_max)
-    outbox = Outbox()
+    outbox = Outbox(ByteBudget(2**30))
     made = Inbox(settings, ByteBudget(1), outbox)
     assert not made.spend(1), "nothing may be sent before the handshake"
     made.open(settings)

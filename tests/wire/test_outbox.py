@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from holdfast.wire import CallState, Flow, frames
-from holdfast.wire.flow import Outgoing
+from holdfast.wire.flow import ByteBudget, Outgoing
 from holdfast.wire.outbox import PIECE_MIN_BYTES, Outbox
 from tests.wire.helpers import parse
 
 
 def outbox(frame_max: int = 2048, window: int = 1 << 20) -> Outbox:
-    made = Outbox()
+    made = Outbox(ByteBudget(2**30))
     made.open(frame_max, window)
     return made
 

@@ -289,8 +289,11 @@ class ResponderSession(Session):
             limit = conn.message_max_bytes
             self._internal(call, InternalError(f"{route.name} returned {len(body)} bytes; the caller takes {limit}: make it a stream"))
             return
-        conn.send_reply(call, body, route.codec.raw_result)
-        self._ended(call, "ok")
+        if conn.send_reply(call, body, route.codec.raw_result):
+            self._ended(call, "ok")
+        else:
+            text = f"{route.name} was executed, but its answer of {len(body)} bytes has no room behind others that are not read"
+            self._answer_error(call, Overloaded(text, executed="yes"))
 
     def _answer_end(self, call: Incall) -> None:
         if call.gone:

@@ -37,7 +37,8 @@ class Connection(Receiving):
     Args:
         role: `client` opens calls, `server` answers them.
         settings: what we tell the peer, and hold it to.
-        budget: bounds the bytes of messages being put together, of large items not yet used and of large arguments being worked on.
+        budget: bounds the bytes of messages being put together, of large items not yet used, of large arguments being worked on and of
+            large replies on their way.
         make_call: makes the record of an incoming call; the layer above derives its own from IncomingCall.
     """
 
@@ -142,18 +143,23 @@ class Connection(Receiving):
             raise InvalidArgument(f"name, trace and metadata of this call take {head} bytes; they must fit one frame of {limit} bytes")
         return length
 
-    def send_reply(self, call: CallState, body: bytes, raw: bool) -> None:
-        """Server: answer a call, which ends it. `body` must not be longer than `message_max_bytes`."""
-        if self.calls.pop(call.id, None) is None:
-            return
-        if call.flow is not None:
-            self._release(call)
+    def send_reply(self, call: CallState, body: bytes, raw: bool) -> bool:
+        """Server: answer a call, which ends it. `body` must not be longer than `message_max_bytes`.
+
+        False: too many large replies wait for this peer to read; nothing has been sent and the call is open still. Answer it with an error.
+        """
         flags = _RAW if raw else 0
         size = len(body)
-        if size <= self._outbox.frame_max_bytes:
+        small = size <= self._outbox.frame_max_bytes
+        if not small and call.id in self.calls and not self._outbox.queue_answer(Outgoing(call, _REPLY, flags, body)):
+            return False
+        if self.calls.pop(call.id, None) is None:
+            return True
+        if call.flow is not None:
+            self._release(call)
+        if small:
             self._ready += (_pack_header(size, _REPLY, flags, call.id), body)
-        else:
-            self._outbox.queue_answer(Outgoing(call, _REPLY, flags, body))
+        return True
 
     def send_error(self, call: CallState, body: bytes) -> None:
         """Server: end a call with an error.

@@ -68,7 +68,7 @@ class Machine:
         # The type that takes the short way through `receive_data`. A server takes no REPLY, so there it is a type that does not exist.
         self._answer_kind = frames.REPLY if role == "client" else -1
         self._plain_call_kind = frames.CALL if role == "server" else -1
-        self._outbox = Outbox()
+        self._outbox = Outbox(budget)
         self._ready = self._outbox.ready
         self._inbox = Inbox(settings, budget, self._outbox)
         if role == "client":

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from . import frames
-from .flow import CallState, Flow, Outgoing
+from .flow import ByteBudget, CallState, Flow, Outgoing
 
 PIECE_MIN_BYTES = 1024
 """No piece smaller than this for want of credit, unless it is the last: credit comes back in half windows, so waiting costs nothing and
@@ -27,9 +27,10 @@ class Outbox:
             count as open: or a peer that gives no credit could pile them up.
     """
 
-    __slots__ = ("_bulk", "answers", "credit", "frame_max_bytes", "ready", "window")
+    __slots__ = ("_budget", "_bulk", "answers", "credit", "frame_max_bytes", "ready", "window")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
         self.ready: list[bytes | memoryview] = []
         self._bulk: deque[Outgoing] | None = None
         self.answers: dict[int, Outgoing] | None = None
@@ -58,12 +59,22 @@ class Outbox:
             self._bulk = deque()
         self._bulk.append(outgoing)
 
-    def queue_answer(self, outgoing: Outgoing) -> None:
-        """Queue a reply that goes in pieces."""
+    def queue_answer(self, outgoing: Outgoing) -> bool:
+        """Queue a reply that goes in pieces; it holds its bytes of the budget until it has gone. False when they do not fit."""
+        if not self._budget.take(len(outgoing.body)):
+            return False
         if self.answers is None:
             self.answers = {}
         self.answers[outgoing.call.id] = outgoing
         self.queue(outgoing)
+        return True
+
+    def _answer_gone(self, call_id: int) -> Outgoing | None:
+        """A queued reply has gone or will not: give back what it held."""
+        outgoing = self.answers.pop(call_id, None) if self.answers is not None else None
+        if outgoing is not None:
+            self._budget.give(len(outgoing.body))
+        return outgoing
 
     def resume(self, flow: Flow) -> None:
         """A stream got credit: its waiting item takes its turn again."""
@@ -80,7 +91,7 @@ class Outbox:
 
     def drop_answer(self, call_id: int) -> bool:
         """Forget the rest of a reply nobody waits for any more; False when there is none."""
-        outgoing = self.answers.pop(call_id, None) if self.answers is not None else None
+        outgoing = self._answer_gone(call_id)
         if outgoing is None:
             return False
         self._remove(outgoing)
@@ -89,6 +100,8 @@ class Outbox:
     def clear(self) -> None:
         """Forget everything: the connection is over."""
         self.ready.clear()
+        for call_id in list(self.answers or ()):
+            self._answer_gone(call_id)
         self._bulk = self.answers = None
 
     def take(self, limit_bytes: int, drained: list[CallState]) -> bytes:
@@ -108,8 +121,8 @@ class Outbox:
                 bulk.append(outgoing)
             else:
                 drained.append(outgoing.call)
-                if self.answers is not None:
-                    self.answers.pop(outgoing.call.id, None)
+                if outgoing.kind == frames.REPLY:
+                    self._answer_gone(outgoing.call.id)
             if size >= limit_bytes:
                 break
             outgoing = self._next()
