@@ -20,6 +20,8 @@ PY = $(VENV)/bin/python
 STAMPS = $(foreach version,$(VERSIONS),.venv/$(version)/.stamp)
 SOURCES = src scripts tests $(wildcard examples bench)
 
+# Tests share the cores; `make test SHARED=` runs them one after the other, which reads better when one hangs.
+SHARED ?= -n auto
 FUZZ_EXAMPLES ?= 2000
 SOAK_ROUNDS ?= 20
 
@@ -56,18 +58,18 @@ check: lint contracts ## what to run before a commit: lint, types, walls, quick 
 	@$(PY) -m mypy src scripts
 	@MYPYPATH=src:examples $(PY) -m mypy examples
 	$(call say,quick tests on $(MAIN))
-	@$(PY) -m pytest -q -m "not slow"
+	@$(PY) -m pytest -q $(SHARED) -m "not slow"
 
 test: test-main test-others types lint contracts ## everything: all tests on one Python, quick ones on the others, types, walls
 
 test-main: .venv/$(MAIN)/.stamp
 	$(call say,all tests on $(MAIN))
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q $(SHARED)
 
 test-others: $(STAMPS)
 	@for version in $(OTHERS); do \
 	  printf '\n── quick tests on %s\n' "$$version"; \
-	  .venv/$$version/bin/python -m pytest -q -m "not slow" || exit 1; \
+	  .venv/$$version/bin/python -m pytest -q $(SHARED) -m "not slow" || exit 1; \
 	done
 
 # The public surface as users' type checkers see it, from the oldest and the newest Python we promise.
