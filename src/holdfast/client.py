@@ -400,9 +400,7 @@ class Client:
     def _deadline_at(self, now: float, deadline: Any) -> float | None:
         """What the call says, else the view, else the configuration; and never later than the call we are answering."""
         if deadline is _UNSET:
-            deadline = self._options.deadline
-            if deadline is _UNSET:
-                deadline = self._config.deadline_s
+            deadline = self._default_s
         ambient = CURRENT.get()
         return deadline_of(now, deadline, None if ambient is None else ambient.deadline_at)
 

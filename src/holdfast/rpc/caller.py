@@ -218,9 +218,7 @@ class CallerSession(Session):
         elif isinstance(event, Unusable):
             self._finish(event.call, BadReply(f"the reply cannot be taken: {event.message}"))
         elif isinstance(event, Drained):
-            buffer = getattr(event.call, "buffer", None)
-            if buffer is not None:
-                buffer.sent()
+            self._item_sent(event.call)
         elif isinstance(event, Opened):
             self._welcomed()
         elif isinstance(event, GoneAway):

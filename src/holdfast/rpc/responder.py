@@ -99,9 +99,7 @@ class ResponderSession(Session):
         elif isinstance(event, CancelReceived):
             self._abandon(event.call)
         elif isinstance(event, Drained):
-            buffer = getattr(event.call, "buffer", None)
-            if buffer is not None:
-                buffer.sent()
+            self._item_sent(event.call)
         elif isinstance(event, Unusable):
             error = InvalidArgument(event.message) if event.too_large else Overloaded(event.message)
             self._answer_error(event.call, error)

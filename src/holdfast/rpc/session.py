@@ -1,12 +1,12 @@
 """One connection, alive: the protocol machine on one side, the link on the other, and time.
 
-Owns: when bytes are written (once per turn of the loop), the one timer of a connection (deadlines, heartbeat, slow handshakes and frames),
-and the end of it all. `CallerSession` and `ResponderSession` say what events mean.
+Owns: when bytes are written (once per turn of the loop, sooner when much is waiting), the one timer of a connection (deadlines, heartbeat,
+slow handshakes and frames), and the end of it all. `CallerSession` and `ResponderSession` say what events mean.
 
 Theory. Nothing here is a task. Bytes come in by callback; what they cause is written in one go before the callback returns; what tasks
-add later is written by one `call_soon` per turn. All deadlines of a connection share one entry in the wheel: `earliest` is a lower bound,
-and when it passes the open calls are looked at (there are at most `open_calls_max`). So a call that ends in time costs nothing for its
-deadline, neither a timer nor its cancellation.
+add later is written by one `call_soon` per turn; in both cases what has grown past `EARLY_CHUNKS` is written before that. All deadlines of
+a connection share one entry in the wheel: `earliest` is a lower bound, and when it passes the open calls are looked at (there are at most
+`open_calls_max`). So a call that ends in time costs nothing for its deadline, neither a timer nor its cancellation.
 
 What may never happen: a write outside `flush`; an event handled twice; an exception that kills the loop.
 """
@@ -238,7 +238,8 @@ class Session:
             due = self._made_at + shared.handshake_s
             if now >= due:
                 self.end(ProtocolError(f"no handshake within {shared.handshake_s:g} s", executed="no"), tell=True)
-            return max(due, now + shared.handshake_s) if now >= due else due
+                return now + shared.handshake_s
+            return due
         heartbeat_s = shared.settings.heartbeat_s
         silent_at = self._heard_at + heartbeat_s
         next_at = silent_at
@@ -309,6 +310,12 @@ class Session:
                             conn.events[:0] = rest
                             self._put_off_at = now
                             return
+
+    def _item_sent(self, call: CallState) -> None:
+        """The item of ours that waited for credit has gone: whoever sends goes on."""
+        buffer = getattr(call, "buffer", None)
+        if buffer is not None:
+            buffer.sent()
 
     def _on_event(self, event: Event, now: float) -> None:
         raise NotImplementedError
