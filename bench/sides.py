@@ -1,6 +1,9 @@
-"""The four processes of a measurement: server and client, of holdfast and of the yardstick.
+"""The processes of a measurement: server and client, of holdfast and of the yardstick.
 
     python sides.py bare-server | bare-client PORT N SECONDS | holdfast-client ADDRESS N SECONDS | idle ADDRESS COUNT
+                    | tls-server CERTIFICATE | half-open PORT COUNT
+
+A client finds the authority of a `tls://` address in the file that HOLDFAST_TLS_TRUST names.
 
 A client prints one JSON object: `{"calls", "seconds", "rate", "cpu_us", "p50_us", "p99_us"}`. Every reply is compared with what was asked.
 """
@@ -10,7 +13,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import pathlib
+import socket
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -84,13 +90,19 @@ async def bare_client(port: int, in_flight: int, seconds: float) -> None:
     print(json.dumps(await measure(client.echo, in_flight, seconds)), flush=True)
 
 
+def connected(address: str) -> Any:
+    """A client of that address, trusting whom the environment says."""
+    import holdfast
+
+    tls = holdfast.TlsConfig(trust=os.environ["HOLDFAST_TLS_TRUST"]) if address.startswith("tls://") else None
+    return holdfast.connect(address, tls=tls)
+
+
 async def holdfast_client(address: str, in_flight: int, seconds: float) -> None:
     from echo_api import Bench
     from echo_service import Echo
 
-    import holdfast
-
-    async with holdfast.connect(address) as client:
+    async with connected(address) as client:
         bench = client.bind(Bench)
 
         def call(a: int, s: str) -> Awaitable[Echo]:
@@ -103,14 +115,41 @@ async def idle(address: str, count: int) -> None:
     """Open connections that make one call each, then hold them until stdin closes."""
     from echo_service import Echo
 
-    import holdfast
-
-    clients = [holdfast.connect(address) for _ in range(count)]
+    clients = [connected(address) for _ in range(count)]
     for client in clients:
         await client.__aenter__()
         await client.call("bench.echo", Echo(1, "x"))
     print("open", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+async def tls_server(certificate: str) -> None:
+    """The service at one `tls://` address, with so much time for handshakes that those that never end can be counted."""
+    from echo_service import svc
+
+    import holdfast
+
+    tls = holdfast.TlsConfig(certificate=certificate, handshake_timeout_s=600.0)
+    async with holdfast.serve(svc, bind="tls://127.0.0.1:0", tls=tls) as server:
+        print(json.dumps({"port": int(server.addresses[0].rpartition(":")[2])}), flush=True)
+        await asyncio.get_running_loop().create_future()
+
+
+def half_open(port: int, count: int) -> None:
+    """Open connections that send a ClientHello but for its last byte, and hold them until stdin closes."""
+    outgoing = ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    try:
+        hello.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    data = outgoing.read()[:-1]
+    held = []
+    for _ in range(count):
+        held.append(socket.create_connection(("127.0.0.1", port)))
+        held[-1].send(data)
+    print("open", flush=True)
+    sys.stdin.read()
 
 
 def main() -> None:
@@ -122,6 +161,10 @@ def main() -> None:
         uvloop.run(bare_client(int(rest[0]), int(rest[1]), float(rest[2])))
     elif side == "holdfast-client":
         uvloop.run(holdfast_client(rest[0], int(rest[1]), float(rest[2])))
+    elif side == "tls-server":
+        uvloop.run(tls_server(rest[0]))
+    elif side == "half-open":
+        half_open(int(rest[0]), int(rest[1]))
     elif side == "idle":
         uvloop.run(idle(rest[0], int(rest[1])))
     else:

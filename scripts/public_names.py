@@ -27,9 +27,9 @@ def listed(tree: ast.Module) -> list[str] | None:
 
 
 def defined(tree: ast.Module) -> list[str]:
-    """The functions and classes a module defines without an underscore."""
+    """The functions and classes a module defines without an underscore; one with overloads once."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    return list(dict.fromkeys(node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")))
 
 
 def public_names(source: Path = SOURCE) -> list[str]:

@@ -11,9 +11,10 @@ import pytest
 
 import holdfast
 from holdfast.client import client_stack
-from holdfast.errors import ConfigError, DeadlineExceeded, InvalidArgument, MethodNotFound, Unavailable
-from holdfast.facts import CallEnded, CallRetried
+from holdfast.errors import ConfigError, DeadlineExceeded, HoldfastError, InvalidArgument, MethodNotFound, Unavailable
+from holdfast.facts import CallEnded, CallRetried, ServerStatus
 from holdfast.net.memory import MemoryNetwork
+from holdfast.wire import Status, Trailers
 
 from .faults.helpers import rig, until
 
@@ -272,3 +273,54 @@ async def test_the_stack_says_why() -> None:
     room = Room()
     async with rig(room.service, bind="memory://stack") as here:
         assert client_stack(here.client._core.retrier).describe().startswith("retry        above the session")
+
+
+async def test_a_view_is_told_how_its_calls_went_at_the_server() -> None:
+    room = Room()
+    told: list[tuple[str, Trailers]] = []
+    async with rig(room.service, bind="memory://trailers") as here:
+        asking = here.client.using(trailers=lambda method, trailers: told.append((method, trailers)))
+        shop = asking.bind(Shop, service="shop")
+        assert await shop.add(1) == 3
+        assert await asking.call("shop.total", numbers=some(3)) == 3
+        assert [n async for n in shop.count(2)] == [0, 1]
+        with pytest.raises(HoldfastError):
+            await asking.call("shop.add", "x")
+        await here.client.call("shop.add", 1)
+        assert [method for method, _ in told] == ["shop.add", "shop.total", "shop.count", "shop.add"]
+        assert all(trailers.run_us >= 0 and 0 <= trailers.load <= 1 for _, trailers in told)
+
+
+async def some(n: int) -> AsyncIterator[int]:
+    for number in range(n):
+        yield number
+
+
+async def test_what_the_server_says_of_itself_is_known() -> None:
+    room = Room()
+    async with rig(room.service, bind="memory://status") as here:
+        assert here.client.status == Status()
+        here.server.set_health(False, "no database")
+        await until(lambda: here.seen(ServerStatus))
+        assert here.client.status == Status(serving=False, message="no database")
+        [fact] = here.seen(ServerStatus)
+        assert (fact.serving, fact.draining, fact.message) == (False, False, "no database")
+        assert await here.client.call("shop.add", 1) == 3, "it is advice: calls are taken"
+        with pytest.raises(ConfigError, match="at most 256"):
+            here.server.set_health(False, "x" * 257)
+
+
+@pytest.mark.parametrize("checksum", ["always", "never", "auto"])
+async def test_check_sums_are_used_when_both_sides_are_told_to(checksum: Any) -> None:
+    room = Room()
+    config = holdfast.ClientConfig(checksum=checksum)
+    async with rig(room.service, bind="memory://sums", client_config=config, checksum="always") as here:
+        assert here.ours.conn.checked == (checksum == "always")
+        assert await here.client.call("shop.add", 1) == 3
+        assert len([n async for n in here.client.stream("shop.count", 1000)]) == 1000
+
+
+@pytest.mark.parametrize("kind", [holdfast.ClientConfig, holdfast.ServerConfig])
+def test_check_sums_of_another_kind_are_refused(kind: Any) -> None:
+    with pytest.raises(ConfigError, match="auto, always, never"):
+        kind(checksum="sometimes")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 import holdfast
 from holdfast.errors import Cancelled, ConfigError, Overloaded, Unavailable
-from holdfast.facts import Draining, Listening, Stopped
+from holdfast.facts import ConnectionRefused, Draining, Listening, Stopped
+from holdfast.net import ListenOptions
 from holdfast.net.memory import MemoryNetwork
 
 from .faults.helpers import rig, until
@@ -220,6 +223,39 @@ async def test_it_says_where_it_listens() -> None:
     async with holdfast.serve(room.service, bind=["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"], emit=facts.append) as server:
         assert [fact.address for fact in facts if isinstance(fact, Listening)] == list(server.addresses)
         assert len(set(server.addresses)) == 2
+
+
+async def test_it_says_how_it_listens_as_the_kernel_has_it() -> None:
+    config = holdfast.ServerConfig(listen=ListenOptions(keepalive_idle_s=123, connections_max=5))
+    server = holdfast.serve(Room().service, bind="tcp://127.0.0.1:0", config=config)
+    assert server.listeners() == ()
+    async with server:
+        (listener,) = server.listeners()
+        assert listener.address == server.addresses[0]
+        assert (listener.options["keepalive_idle_s"], listener.options["connections_max"]) == (123, 5)
+        assert listener.options["bound"] == server.addresses[0]
+
+
+async def test_clients_are_cut_for_nobody_and_strangers_for_the_next_client() -> None:
+    facts: list[Any] = []
+    config = holdfast.ServerConfig(listen=ListenOptions(connections_max=2))
+    async with holdfast.serve(Room().service, bind="tcp://127.0.0.1:0", config=config, emit=facts.append) as server:
+        url = server.addresses[0]
+        host, _, port = url.removeprefix("tcp://").rpartition(":")
+        with closing(socket.create_connection((host, int(port)))) as silent, closing(socket.create_connection((host, int(port)))) as other:
+            async with holdfast.connect(url, attempts=1) as first, holdfast.connect(url, attempts=1) as second:
+                await first.ready(deadline=10)
+                await second.ready(deadline=10)
+                async with holdfast.connect(url, attempts=1) as third:
+                    with pytest.raises(holdfast.Unavailable, match="no room at"):
+                        await third.call("room.any")
+                assert not server._strangers
+                await first.ready(deadline=10)
+            for stranger in (silent, other):
+                with pytest.raises(ConnectionResetError):
+                    stranger.recv(100)
+    refused = {fact.reason: fact.count for fact in facts if isinstance(fact, ConnectionRefused)}
+    assert [reason.partition(" at ")[0] for reason in refused] == ["cut to make room: it had not said hello yet", "no room"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ if _sys.platform == "win32":
     raise ImportError("holdfast does not run on Windows; use Linux, macOS or WSL")
 
 from . import testing
-from .client import Client, ClientConfig, connect
+from .client import Client, connect
+from .config import ClientConfig, ServerConfig
 from .context import Context, detached
+from .dialing import dial
 from .errors import (
     BadReply,
     Cancelled,
@@ -30,9 +32,10 @@ from .errors import (
     Unauthenticated,
     Unavailable,
 )
+from .net.trust import TlsConfig
 from .program import run
 from .rpc.streams import Stream
-from .server import Server, ServerConfig, serve
+from .server import Server, serve
 from .service import Service
 
 __all__ = (
@@ -57,10 +60,12 @@ __all__ = (
     "ServerConfig",
     "Service",
     "Stream",
+    "TlsConfig",
     "Unauthenticated",
     "Unavailable",
     "connect",
     "detached",
+    "dial",
     "run",
     "serve",
     "testing",

@@ -11,11 +11,11 @@ import asyncio
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
-from .clock import Clock, Streams, SystemClock
+from .clock import Clock, Streams, SystemClock, wall_s
+from .config import ClientConfig
 from .context import CURRENT
 from .control.wheel import Wheel
 from .errors import ConfigError, HoldfastError, InvalidArgument
@@ -24,15 +24,18 @@ from .handler import Handler, Placed, Stack
 from .net.address import Address, parse_addresses
 from .net.link import Network
 from .net.network import KernelNetwork
-from .policy.retry import Retrier, RetryConfig
+from .net.secure import HOLDFAST, check_tls, secure_client
+from .net.trust import TlsConfig
+from .policy.retry import Retrier
 from .rpc.bound import BoundMethod, bind_methods, deadline_of
-from .rpc.caller import Outcall
+from .rpc.caller import OnTrailers, Outcall
 from .rpc.catalogue import Catalogue
-from .rpc.dialer import DialConfig
 from .rpc.sender import StreamPlan
 from .rpc.streams import Stream
-from .rpc.trunk import Options, Trunk
-from .wire import Replied, Settings
+from .rpc.trunk import MakeNetwork, Options, Trunk
+from .wire import Replied
+from .wire import Status as Status  # for users: what a client and its views hand them
+from .wire import Trailers as Trailers
 
 T = TypeVar("T")
 
@@ -40,41 +43,11 @@ Metadata = Mapping[str, str] | None
 _UNSET: Any = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig:
-    """Everything a client can be told. Each default is bounded, and defended here.
-
-    Attributes:
-        deadline_s: of a call that names none. 10 s: long enough for people, short enough to free what waits.
-        dial: connecting and reconnecting.
-        retry: back-off between attempts of a call.
-        wire: what we tell servers about ourselves.
-        assembly_max_bytes: large messages being put together, over the connection.
-        closing_s: how long `close` waits for what was written to leave.
-    """
-
-    deadline_s: float | None = 10.0
-    dial: DialConfig = field(default_factory=DialConfig)
-    retry: RetryConfig = field(default_factory=RetryConfig)
-    wire: Settings = field(default_factory=Settings)
-    assembly_max_bytes: int = 256 * 1024 * 1024
-    closing_s: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.deadline_s is not None and not self.deadline_s > 0:
-            raise ConfigError(f"deadline_s={self.deadline_s!r} must be above 0, or None for no deadline")
-        if self.assembly_max_bytes < self.wire.message_max_bytes:
-            raise ConfigError(f"assembly_max_bytes={self.assembly_max_bytes} must hold one message of {self.wire.message_max_bytes} bytes")
-
-
 class _Core(Trunk):
     """A trunk with the client's layers on it."""
 
-    def __init__(self, address: Address, config: ClientConfig, clock: Clock, rng: Streams, emit: Emit, network: Network | None) -> None:
-        def make_network(spawn: Callable[..., asyncio.Task[Any]], wheel: Wheel) -> Network:
-            return network if network is not None else KernelNetwork(spawn, wheel)
-
-        super().__init__(address, clock, rng, emit, make_network, config.wire, config.dial, config.assembly_max_bytes)
+    def __init__(self, address: Address, config: ClientConfig, clock: Clock, rng: Streams, emit: Emit, make_network: MakeNetwork) -> None:
+        super().__init__(address, clock, rng, emit, make_network, config.wire, config.dial, config.assembly_max_bytes, config.checksum)
         self.retrier = Retrier(clock.now, rng.stream("retry"), emit, config.retry)
         self.handler: Handler = client_stack(self.retrier).around(self.once)
 
@@ -121,6 +94,12 @@ class Client:
         """Close the connection. Calls that are open end with OutcomeUnknown or Unavailable. Idempotent. Cancel: the rest is aborted."""
         await self._core.close(within_s=self._config.closing_s)
 
+    @property
+    def status(self) -> Status | None:
+        """What the server said last about how it is; None while there is no connection."""
+        session = self._core.dialer.session
+        return session.status if session is not None and not session.closed else None
+
     async def ready(self, *, deadline: float | None = None) -> None:
         """Wait until a server has answered and its catalogue is known.
 
@@ -141,6 +120,7 @@ class Client:
         attempts: int | None = None,
         idempotent: bool | None = None,
         wait_for_ready: bool | None = None,
+        trailers: OnTrailers | None = None,
     ) -> Client:
         """Return a view: the same connection with other habits.
 
@@ -149,6 +129,8 @@ class Client:
             attempts: how often a call may be sent in all, at least 1.
             idempotent: False treats every method as one that must not run twice. (True cannot widen what the server says.)
             wait_for_ready: wait for a connection until the deadline instead of failing when there is none.
+            trailers: ask the server how each call went, and be told its method and `Trailers`: how long it waited and ran there, and how
+                loaded the server is. Called on the loop, before the call returns; must not raise.
         Raises: ConfigError.
         """
         if attempts is not None and attempts < 1:
@@ -161,6 +143,7 @@ class Client:
             old.attempts if attempts is None else attempts,
             old.idempotent if idempotent is None else old.idempotent and idempotent,
             old.wait_for_ready if wait_for_ready is None else wait_for_ready,
+            old.trailers if trailers is None else trailers,
         )
         view = Client(self._enter, options, self._config)
         view._parent = self._parent or self
@@ -327,12 +310,12 @@ class Client:
             plan = StreamPlan(source, codec.encode_item_in, codec.raw_item_in, False)
             body = codec.encode_args(args, kwargs)
             request = core.request(method, body, deadline_at, core.beside(metadata), options, plan)
-            sending = core.once(request)  # not the layers: its items cannot be sent twice
+            sending = core.until_settled(request, core.once(request))  # not the layers: its items cannot be sent twice
         else:
             body = codec.encode_args(args, kwargs)
             extra = None if ambient is None and metadata is None else core.beside(metadata)
             session = dialer.session
-            if session is not None and session.at_once:
+            if session is not None and session.at_once and options.trailers is None:
                 core.number = number = core.number + 1
                 future: asyncio.Future[Replied] = core.create_future()
                 call = Outcall(0, None, future, math.inf if deadline_at is None else deadline_at, None, math.inf, name, number)
@@ -345,11 +328,12 @@ class Client:
                     raise
                 except HoldfastError as error:
                     request = core.request(method, body, deadline_at, extra, options, None, number)
-                    sending = core.retrier.after(error, request, core.once)
+                    sending = core.until_settled(request, core.retrier.after(error, request, core.once))
                 else:
                     return core.taken(method, replied, started)
             else:
-                sending = core.handler(core.request(method, body, deadline_at, extra, options, None))
+                request = core.request(method, body, deadline_at, extra, options, None)
+                sending = core.until_settled(request, core.handler(request))
         try:
             reply = await sending
         except HoldfastError as error:
@@ -389,7 +373,7 @@ class Client:
             plan = StreamPlan(source, codec.encode_item_in, codec.raw_item_in, True, idle, total_at)
             body = codec.encode_args(rest, named)
             request = core.request(method, body, deadline_at, core.beside(metadata), self._options, plan)
-            return (await core.handler(request)).stream
+            return (await core.until_settled(request, core.handler(request))).stream
 
         def abandon(method: str) -> None:
             if self._parent is not None or self._core_ is not None:
@@ -413,6 +397,7 @@ def connect(
     addresses: str,
     *,
     insecure: bool = False,
+    tls: TlsConfig | None = None,
     attempts: int = 3,
     config: ClientConfig | None = None,
     emit: Emit = discard,
@@ -420,10 +405,11 @@ def connect(
     clock: Clock | None = None,
     seed: int | None = None,
 ) -> Client:
-    """Return a client for the service at an address, `tcp://127.0.0.1:7000`, `unix:///run/shop.sock`.
+    """Return a client for the service at an address, `tls://shop.example.com:7000`, `tcp://127.0.0.1:7000`, `unix:///run/shop.sock`.
 
     Args:
         insecure: allow an address beyond this machine without TLS.
+        tls: whom a `tls://` address must prove to be, and what we show; without it, what the system trusts.
         attempts: how often a call may be sent in all; only what surely was not executed, or is idempotent, is sent again.
         emit: gets every fact the client has to tell.
         network, clock, seed: for tests and simulation.
@@ -432,11 +418,15 @@ def connect(
     parsed = parse_addresses(addresses)
     if len(parsed) != 1:
         raise ConfigError(f"{len(parsed)} addresses: one is what this version connects to")
-    address = parsed[0]
-    if not address.is_local and not insecure:
-        raise ConfigError(f"{address} is not on this machine and has no TLS; pass insecure=True (or --insecure) if that network is trusted")
+    check_tls(parsed, tls, insecure=insecure, server=False)
     if attempts < 1:
         raise ConfigError(f"attempts={attempts} must be at least 1")
     config = config if config is not None else ClientConfig()
-    make = functools.partial(_Core, address, config, clock if clock is not None else SystemClock(), Streams(seed), emit, network)
+
+    def make_network(spawn: Callable[..., asyncio.Task[Any]], wheel: Wheel) -> Network:
+        below = network if network is not None else KernelNetwork(spawn, wheel, connecting=config.connect)
+        return secure_client(below, wheel, parsed, tls, HOLDFAST, emit, wall_s)
+
+    clock = clock if clock is not None else SystemClock()
+    make = functools.partial(_Core, parsed[0], config, clock, Streams(seed), emit, make_network)
     return Client(make, Options(_UNSET, attempts=attempts), config)

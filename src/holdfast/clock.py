@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -32,6 +33,11 @@ class SystemClock:
     """The operating system's monotonic clock; the same one asyncio and uvloop use."""
 
     now = staticmethod(time.monotonic)
+
+
+def wall_s() -> float:
+    """The time of day, in seconds since 1970: for the dates in certificates, and for nothing else. It jumps."""
+    return datetime.now(tz=UTC).timestamp()
 
 
 class Streams:

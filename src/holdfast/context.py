@@ -29,6 +29,26 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     flags: int = 0
 
 
+class PeerCertificate(msgspec.Struct, frozen=True):
+    """What a peer proved about itself in the TLS handshake. It was verified, or it would not be here.
+
+    Attributes:
+        subject, issuer: as `CN=payments, O=Example`; either may be empty.
+        names: whom it is for: `DNS:…`, `URI:…` (SPIFFE), `IP:…`, `email:…`.
+        serial: in hex.
+        not_before, not_after: when it is valid, in seconds since 1970.
+        sha256: the digest of the whole certificate, in hex.
+    """
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    serial: str
+    not_before: float
+    not_after: float
+    sha256: str
+
+
 class Peer(msgspec.Struct, frozen=True):
     """Who is at the other end of a connection, as far as it is known.
 
@@ -36,11 +56,13 @@ class Peer(msgspec.Struct, frozen=True):
         address: where it connects from (`tcp://127.0.0.1:51234`, `unix:///run/x`, `memory://1`).
         instance: the client instance id it gave in HELLO, as hex; call numbers are unique within it.
         name: what the peer calls itself; unverified.
+        certificate: what it proved by TLS; None where it was not asked to, or had none to show.
     """
 
     address: str
     instance: str = ""
     name: str = ""
+    certificate: PeerCertificate | None = None
 
 
 class Ambient(Protocol):

@@ -40,10 +40,14 @@ class ConnectionClosed(Fact, frozen=True, gc=False):
 
 
 class ConnectionRefused(Fact, frozen=True, gc=False):
-    """A peer was turned away before it became a session: wrong protocol, too slow, too many."""
+    """A peer was turned away before it became a session: wrong protocol, too slow, too many.
+
+    At most one per second, reason and server; `count` is how many it stands for, and `peer` the last of them.
+    """
 
     peer: str
     reason: str
+    count: int = 1
 
 
 class ConnectFailed(Fact, frozen=True, gc=False):
@@ -52,6 +56,25 @@ class ConnectFailed(Fact, frozen=True, gc=False):
     address: str
     reason: str
     retry_in_s: float
+
+
+class TlsReloaded(Fact, frozen=True, gc=False):
+    """The files of TLS were read again; new handshakes use what is in them. `certificate` is ours, empty when we show none."""
+
+    certificate: str
+
+
+class TlsReloadFailed(Fact, frozen=True, gc=False):
+    """The files of TLS were read again and cannot be used; what was there before stays in use."""
+
+    reason: str
+
+
+class CertificateExpiring(Fact, frozen=True, gc=False):
+    """A certificate of ours ends within 14 days. Told at start, after a reload, and once a day."""
+
+    certificate: str
+    ends_in_s: float
 
 
 class CallEnded(Fact, frozen=True, gc=False):
@@ -93,6 +116,17 @@ class HandlerOverran(Fact, frozen=True, gc=False):
     method: str
 
 
+class ProtocolFailed(Fact, frozen=True):
+    """A hosted protocol raised in a callback. Its connection was cut; an endpoint of datagrams lives on.
+
+    `address` is the peer's, or the endpoint's; `callback` is the method that raised.
+    """
+
+    address: str
+    callback: str
+    error: BaseException
+
+
 class StreamAbandoned(Fact, frozen=True, gc=False):
     """A stream was left without being closed; its finaliser cancelled it."""
 
@@ -110,6 +144,27 @@ class Stopped(Fact, frozen=True, gc=False):
     """A server is down. `cut` counts calls that did not finish in time."""
 
     cut: int
+
+
+class DatagramsDropped(Fact, frozen=True, gc=False):
+    """A UDP endpoint threw datagrams away: `count` of them since the last such fact, of which there is at most one per second and reason.
+
+    `reason`: kernel, source_limit, too_large, receiver_failed when receiving; send_full, send_failed, send_too_large, closed when sending.
+    """
+
+    address: str
+    reason: str
+    count: int
+
+
+class ServerStatus(Fact, frozen=True, gc=False):
+    """A server said how it is: whether it can do its work, is going down, and how full it is (0 to 1)."""
+
+    peer: str
+    serving: bool
+    draining: bool
+    load: float
+    message: str = ""
 
 
 class SignalReceived(Fact, frozen=True, gc=False):

@@ -42,6 +42,7 @@ class Request(msgspec.Struct):
         wire_name: the method's name as it travels.
         extra: what the terminal handler needs and no layer reads: metadata and trace as they travel.
         stream: how the terminal handler opens it, when it streams; None for a unary call.
+        on_trailers: told what the server says beside its answer, for the terminal handler.
     """
 
     info: MethodInfo
@@ -56,6 +57,7 @@ class Request(msgspec.Struct):
     wire_name: bytes = b""
     extra: Any = None
     stream: Any = None
+    on_trailers: Any = None
 
 
 class Reply(msgspec.Struct):

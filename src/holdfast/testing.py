@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from .client import Client, ClientConfig, connect
+from .client import Client, connect
+from .config import ClientConfig, ServerConfig
 from .facts import Emit, discard
 from .net.memory import MemoryNetwork
-from .server import ServerConfig, serve
+from .server import serve
 from .service import Service
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import PATIENCE_S, holdfast, one_line, running, serving, started
+
+pytestmark = pytest.mark.slow  # a process per case
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +190,10 @@ def test_a_reader_that_leaves_ends_the_call_quietly(address: str) -> None:
         os.close(reading)
         _, said = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, said) == (1, b"")
+
+
+def test_the_last_line_says_how_long_it_took_here_and_there(address: str) -> None:
+    done = holdfast("call", address, "shop.price", "sku=A", "-v")
+    assert done.stdout == b"9.5\n"
+    last = done.stderr.decode().splitlines()[-1]
+    assert re.fullmatch(r"ok in \S+ \(at the server: waited \S+, ran \S+; its load is \d+%\)", last)

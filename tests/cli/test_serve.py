@@ -15,6 +15,8 @@ import pytest
 
 from tests.cli.processes import APP_DIR, ENVIRONMENT, holdfast, one_line, running, serving
 
+pytestmark = pytest.mark.slow  # a process per case
+
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
 
@@ -46,6 +48,17 @@ def test_several_addresses_from_flags_and_environment(tmp_path: Path) -> None:
         assert ready["addresses"][1] == path
         process.tell(signal.SIGTERM)
         assert process.code() == 0
+
+
+def test_verbose_says_how_it_listens() -> None:
+    with serving("-v") as (process, address):
+        process.tell(signal.SIGTERM)
+        assert process.code() == 0
+        records = [json.loads(line) for line in process.out.rest()]
+    (listens,) = [record for record in records if record["event"] == "listens_with"]
+    assert listens["address"] == address
+    assert listens["options"]["nodelay"] is True
+    assert listens["options"]["connections_max"] >= 1
 
 
 def test_quiet_still_says_ready_and_nothing_else() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.cli.target import load_service
+from holdfast.cli.target import load_target
 from holdfast.errors import ConfigError
+from holdfast.service import Service
 
 SHOP = """
 from holdfast.service import Service
@@ -31,6 +32,11 @@ def clean_imports() -> Iterator[None]:
             del sys.modules[name]
 
 
+def name_of(found: object) -> str:
+    assert isinstance(found, Service)
+    return found.name
+
+
 def write(directory: Path, name: str, text: str) -> str:
     (directory / f"{name}.py").write_text(text, encoding="utf-8")
     return str(directory)
@@ -38,18 +44,18 @@ def write(directory: Path, name: str, text: str) -> str:
 
 @pytest.mark.parametrize("target", ["hf_shop:svc", "hf_shop", "hf_shop:Box.inner"])
 def test_a_service_is_found(tmp_path: Path, target: str) -> None:
-    assert load_service(target, write(tmp_path, "hf_shop", SHOP)).name == "shop"
+    assert name_of(load_target(target, write(tmp_path, "hf_shop", SHOP))) == "shop"
 
 
 def test_a_module_in_a_package_is_found(tmp_path: Path) -> None:
     (tmp_path / "hf_pkg").mkdir()
     (tmp_path / "hf_pkg" / "__init__.py").touch()
     write(tmp_path / "hf_pkg", "api", SHOP)
-    assert load_service("hf_pkg.api:svc", str(tmp_path)).name == "shop"
+    assert name_of(load_target("hf_pkg.api:svc", str(tmp_path))) == "shop"
 
 
 def test_one_service_under_two_names_is_one(tmp_path: Path) -> None:
-    assert load_service("hf_two", write(tmp_path, "hf_two", SHOP + "also = svc\n")).name == "shop"
+    assert name_of(load_target("hf_two", write(tmp_path, "hf_two", SHOP + "also = svc\n"))) == "shop"
 
 
 @pytest.mark.parametrize(
@@ -76,8 +82,31 @@ def test_one_service_under_two_names_is_one(tmp_path: Path) -> None:
 def test_a_target_that_does_not_work_is_told_in_one_line(tmp_path: Path, target: str, source: str, message: str) -> None:
     app_dir = write(tmp_path, "hf_shop", source)
     with pytest.raises(ConfigError, match=message) as caught:
-        load_service(target, app_dir)
+        load_target(target, app_dir)
     assert "\n" not in str(caught.value)
+
+
+PROTOCOLS = """
+import asyncio
+class Echo(asyncio.Protocol): ...
+class Datagrams(asyncio.DatagramProtocol): ...
+def make() -> Echo: return Echo()
+def nameless(): return Echo()
+def wrong() -> "Nowhere": ...
+class Other: ...
+"""
+
+
+@pytest.mark.parametrize("attribute", ["Echo", "Datagrams", "make"])
+def test_what_makes_a_protocol_is_found(tmp_path: Path, attribute: str) -> None:
+    found = load_target(f"hf_echo:{attribute}", write(tmp_path, "hf_echo", PROTOCOLS))
+    assert getattr(found, "__name__", "") == attribute
+
+
+@pytest.mark.parametrize("attribute", ["nameless", "wrong", "Other"])
+def test_what_does_not_say_that_it_makes_one_is_refused(tmp_path: Path, attribute: str) -> None:
+    with pytest.raises(ConfigError, match="not a Service"):
+        load_target(f"hf_echo:{attribute}", write(tmp_path, "hf_echo", PROTOCOLS))
 
 
 @pytest.mark.parametrize(
@@ -93,9 +122,9 @@ def test_a_target_that_does_not_work_is_told_in_one_line(tmp_path: Path, target:
 )
 def test_the_users_own_error_shows_the_users_own_line(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(ConfigError, match="module 'hf_shop' cannot be imported: " + message):
-        load_service("hf_shop:svc", write(tmp_path, "hf_shop", source))
+        load_target("hf_shop:svc", write(tmp_path, "hf_shop", source))
 
 
 def test_the_app_directory_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
-        load_service("hf_shop:svc", str(tmp_path / "nowhere"))
+        load_target("hf_shop:svc", str(tmp_path / "nowhere"))

@@ -15,9 +15,24 @@ SOURCE = ROOT / "src" / "holdfast"
 TESTS = ROOT / "tests"
 
 # The plan of the house (docs/en/explanation/house.md): every module and package that may stand at the root.
-MODULES = ("errors", "clock", "facts", "context", "handler", "tasks", "service", "client", "server", "layers", "program", "testing")
+MODULES = (
+    "errors",
+    "clock",
+    "facts",
+    "context",
+    "handler",
+    "tasks",
+    "service",
+    "config",
+    "client",
+    "server",
+    "layers",
+    "dialing",
+    "program",
+    "testing",
+)
 PACKAGES = (
-    *("control", "net", "wire", "rpc", "policy", "balance", "guard", "observe", "runtime", "store", "sim"),
+    *("control", "framing", "net", "wire", "rpc", "policy", "balance", "guard", "observe", "runtime", "store", "sim"),
     *("adapt", "proxy", "admin", "tools", "cli"),
 )
 

@@ -15,6 +15,7 @@ DOCUMENTED: dict[str, Callable[..., object]] = {
     "serve": holdfast.serve,
     "run": holdfast.run,
     "connect": holdfast.connect,
+    "dial": holdfast.dial,
     "Client.call": Client.call,
     "Client.stream": Client.stream,
     "Client.using": Client.using,

@@ -10,21 +10,24 @@ import msgspec
 import pytest
 
 import holdfast
-from holdfast.client import ClientConfig
-from holdfast.net import link
+from holdfast.config import ClientConfig, ServerConfig
+from holdfast.framing import delimited, lengths
+from holdfast.net import census, door, eyeballs, framed, hello, link, listener, resolver, tcp, trust
+from holdfast.net.options import ConnectOptions, ListenOptions, StreamOptions
+from holdfast.net.trust import TlsConfig
 from holdfast.policy.retry import RetryConfig
 from holdfast.rpc import caller, codes, session
 from holdfast.rpc.dialer import DialConfig
 from holdfast.rpc.session import SessionShared
-from holdfast.server import ServerConfig
 from holdfast.wire import Settings
 from tests.docs.tables import LANGUAGES, reference, rows, words
 
 UNITS = {"s": 1, "KiB": 2**10, "MiB": 2**20}
-NESTED = {"wire", "listen", "dial", "retry"}
+NESTED = {"wire", "listen", "connect", "datagrams", "dial", "retry"}
 IDENTITY = {"instance", "name", "catalogue", "codec", "features"}
 """Settings that say who somebody is; nobody chooses a limit there."""
-PARTS = {"loop", "wheel", "emit", "settings", "budget"}
+PARTS = {"loop", "wheel", "emit", "settings", "budget", "settled", "cancels_per_s", "pings_per_s", "checksum"}
+"""Of SessionShared: what the roofs hand in, some of it from the configuration, where it has its row."""
 
 
 def dataclass_defaults(config: type) -> dict[str, object]:
@@ -41,18 +44,37 @@ def code_says() -> dict[str, object]:
     says: dict[str, object] = {"connect.attempts": inspect.signature(holdfast.connect).parameters["attempts"].default}
     for config in (ServerConfig, ClientConfig):
         says |= dataclass_defaults(config)
-    for struct in (link.ListenOptions, RetryConfig, DialConfig, Settings, SessionShared):
+    says |= struct_defaults(StreamOptions)
+    inherited = {name.partition(".")[2] for name in struct_defaults(StreamOptions)}
+    for options in (ListenOptions, ConnectOptions):
+        says |= {name: default for name, default in struct_defaults(options).items() if name.partition(".")[2] not in inherited}
+    says |= {f"census.{name}": getattr(census, name) for name in ("HEADROOM_DESCRIPTORS", "PER_PREFIX_MAX")}
+    says |= {f"listener.{name}": getattr(listener, name) for name in ("COSTLY_PER_S", "COSTLY_BURST", "RETRY_S")}
+    says |= {f"resolver.{name}": getattr(resolver, name) for name in ("THREADS_MAX", "WAITING_MAX")}
+    says |= {f"tcp.{name}": getattr(tcp, name) for name in ("LINGER_S", "LINGER_MAX_BYTES")}
+    says |= {"eyeballs.TARGETS_MAX": eyeballs.TARGETS_MAX, "door.LEAVING_MAX": door.LEAVING_MAX}
+    for struct in (link.DatagramOptions, RetryConfig, DialConfig, Settings, SessionShared):
         says |= struct_defaults(struct)
     says |= {f"link.{name}": getattr(link, name) for name in ("SEND_STALL_S", "HIGH_WATER_BYTES", "LOW_WATER_BYTES")}
     says |= {"session.WRITE_BYTES": session.WRITE_BYTES, "caller.LINE_MAX": caller.LINE_MAX}
+    says |= {"dial.deadline": inspect.signature(holdfast.dial).parameters["deadline"].default}
+    says |= {"lengths.MESSAGE_MAX_BYTES": lengths.MESSAGE_MAX_BYTES, "delimited.LINE_MAX_BYTES": delimited.LINE_MAX_BYTES}
+    says |= {"framed.SEND_MAX_BYTES": framed.SEND_MAX_BYTES}
+    says |= {f"TlsConfig.{name}": getattr(TlsConfig(), name) for name in ("handshake_timeout_s", "reload_s")}
+    says |= {f"trust.{name}": getattr(trust, name) for name in ("SESSIONS_MAX", "EXPIRES_SOON_S")}
+    says |= {"hello.HELLO_MAX_BYTES": hello.HELLO_MAX_BYTES}
     return says | {f"codes.{name}": getattr(codes, name) for name in ("MESSAGE_MAX_BYTES", "DETAILS_MAX_BYTES")}
 
 
-def value_of(cell: str) -> float:
-    """Read a default as people write it: `64 KiB`, `1,000`, `0o600`, `off`."""
+def value_of(cell: str) -> float | str | None:
+    """Read a default as people write it: `64 KiB`, `1,000`, `200/s`, `0o600`, `off`, None, or a word in backticks."""
+    if cell == "None":
+        return None
+    if cell.startswith("`"):
+        return cell.strip("`")
     if cell in ("on", "off"):
         return cell == "on"
-    match = re.fullmatch(r"(0o[0-7]+|[\d.,]+)(?: (\w+))?", cell)
+    match = re.fullmatch(r"(0o[0-7]+|[\d.,]+)(?: (\w+)|/s)?", cell)
     assert match is not None, f"{cell!r} is not a default anybody can read"
     number, unit = match.groups()
     return int(number, 8) if number.startswith("0o") else float(number.replace(",", "")) * UNITS[unit or "s"]

@@ -1,4 +1,4 @@
-"""The shop and the chat run as their docstrings say, and the shop keeps the contract that stands beside it."""
+"""The shop and the talk run as their docstrings say, and the shop keeps the contract that stands beside it."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def test_the_client_of_the_shop_gets_its_answers() -> None:
 
 
 @pytest.mark.slow
-def test_the_chat_is_a_conversation() -> None:
-    done = python("chat.py")
+def test_the_talk_is_a_conversation() -> None:
+    done = python("talk.py")
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.splitlines() == [
         *("> hello", "< hello, who is there?"),

@@ -15,7 +15,7 @@ import holdfast
 from holdfast.control.wheel import Wheel
 from holdfast.facts import Emit, Fact
 from holdfast.net.address import Address
-from holdfast.net.link import Link, Listening, ListenOptions, Network, Receiver
+from holdfast.net.link import Link, Listening, ListenOptions, Network, Receiver, WhenFull
 from holdfast.net.memory import MemoryNetwork
 from holdfast.net.network import KernelNetwork
 from holdfast.rpc.caller import CallerSession
@@ -62,7 +62,7 @@ class Rig:
         """What a call would leave behind if it left anything, on either side; empty when nothing is."""
         found = [f"desk.running == {self.desk.running}"] if self.desk.running else []
         found += [f"desk.threads_busy == {self.desk.threads_busy}"] if self.desk.threads_busy else []
-        sessions: list[Session] = [s for s in (*self.client._core.dialer._sessions, *self.theirs) if not s.closed]
+        sessions: list[Session] = [s for s in (*self.client._core.dialer.sessions, *self.theirs) if not s.closed]
         for session in sessions:
             found += [f"{session.side}: {what}" for what in held_by(session)]
         tasks = len(self.client._core.scope) + len(self.desk.scope)
@@ -216,8 +216,15 @@ class CuttingNetwork:
     async def connect(self, address: Address, make_receiver: Callable[[], Receiver], *, timeout_s: float) -> Link:
         return await self.inner.connect(address, lambda: CuttingReceiver(make_receiver(), self.cut, "to_client"), timeout_s=timeout_s)
 
-    async def listen(self, address: Address, make_receiver: Callable[[], Receiver], options: ListenOptions, emit: Emit) -> Listening:
-        return await self.inner.listen(address, lambda: CuttingReceiver(make_receiver(), self.cut, "to_server"), options, emit)
+    async def listen(
+        self,
+        address: Address,
+        make_receiver: Callable[[], Receiver],
+        options: ListenOptions,
+        emit: Emit,
+        when_full: WhenFull | None = None,
+    ) -> Listening:
+        return await self.inner.listen(address, lambda: CuttingReceiver(make_receiver(), self.cut, "to_server"), options, emit, when_full)
 
 
 # ----------------------------------------------------------------------------------------------------------- cancelling at k

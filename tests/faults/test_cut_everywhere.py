@@ -17,6 +17,8 @@ from holdfast.wire import Settings
 
 from .helpers import PATIENCE_S, Cut, CuttingNetwork, Rig, kernel, rig
 
+pytestmark = pytest.mark.slow  # a connection per byte
+
 SMALL = Settings(frame_max_bytes=1024)
 QUICK = DialConfig(base_s=0.0001, cap_s=0.0001)
 

@@ -17,11 +17,13 @@ from typing import Any
 from holdfast.control.wheel import Wheel
 from holdfast.facts import Fact
 from holdfast.net.address import Address, parse_address
-from holdfast.net.link import Link, Listening, ListenOptions, Network
+from holdfast.net.link import Link, Listening, ListenOptions, Network, WhenFull
 from holdfast.net.memory import MemoryNetwork
 from holdfast.net.network import KernelNetwork
+from holdfast.net.secure import SecureNetwork
+from tests.net.papers import papers
 
-KINDS = ("tcp4", "tcp6", "unix", "memory")
+KINDS = ("tcp4", "tcp6", "unix", "memory", "tls")
 PATIENCE_S = 20.0
 
 
@@ -103,6 +105,7 @@ class Place:
         self.connected: list[Recorder] = []
         self.facts: list[Fact] = []
         self.listening: Listening | None = None
+        self.when_full: WhenFull | None = None
 
     @property
     def address(self) -> Address:
@@ -110,7 +113,7 @@ class Place:
         return self.listening.address
 
     async def listen(self, options: ListenOptions | None = None) -> Listening:
-        self.listening = await self.network.listen(self.wanted, self._accept, options or ListenOptions(), self.facts.append)
+        self.listening = await self.network.listen(self.wanted, self._accept, options or ListenOptions(), self.facts.append, self.when_full)
         return self.listening
 
     def _accept(self) -> Recorder:
@@ -147,7 +150,11 @@ async def place(kind: str, **limits: Any) -> AsyncIterator[Place]:
         return spawned[-1]
 
     texts = {"tcp4": "tcp://127.0.0.1:0", "tcp6": "tcp://[::1]:0", "unix": f"unix://{folder}/s", "memory": "memory://place"}
+    texts["tls"] = "tls://127.0.0.1:0"
     network: Network = MemoryNetwork(wheel, **limits) if kind == "memory" else KernelNetwork(spawn, wheel, **limits)
+    if kind == "tls":
+        server, client = papers().server_contexts(), papers().client_contexts()
+        network = SecureNetwork(network, wheel, server=server, client=client)
     here = Place(network, parse_address(texts[kind]), wheel)
     try:
         yield here

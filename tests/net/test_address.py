@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import ConfigError
-from holdfast.net.address import SCHEMES, Address, parse_address, parse_addresses
+from holdfast.net.address import SCHEMES, Address, is_host, parse_address, parse_addresses
 
 GOOD = [
     ("tcp://127.0.0.1:7000", Address("tcp", "127.0.0.1", 7000)),
@@ -76,9 +76,10 @@ def test_it_refuses_and_says_what_to_write(text: str, advice: str) -> None:
     assert "cannot read the address" in str(caught.value)
 
 
-def test_a_long_text_is_not_repeated_whole() -> None:
+@pytest.mark.parametrize("text", ["x" * 100_000, f"tcp://{'x' * 3000}:1", f"tcp://[{'1' * 3000}]:1", f"tcp://a:{'1' * 3000}"])
+def test_a_long_text_is_not_repeated_whole(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_address("x" * 100_000)
+        parse_address(text)
     assert len(str(caught.value)) < 500
 
 
@@ -126,3 +127,21 @@ def test_several_are_separated_by_commas() -> None:
 def test_a_list_with_a_gap_or_a_repetition_is_refused(text: str, advice: str) -> None:
     with pytest.raises(ConfigError, match=advice):
         parse_addresses(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("a.example", True),
+        ("A", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("", False),
+        (".a", False),
+        ("a..b", False),
+        ("ä", False),
+        ("a b", False),
+    ],
+)
+def test_what_can_be_a_host(text: str, is_one: bool) -> None:
+    assert is_host(text) is is_one

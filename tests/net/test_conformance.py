@@ -239,6 +239,70 @@ async def test_a_reader_that_pauses_holds_the_writer_back(kind: str) -> None:
         assert client.most_buffered <= HIGH_BYTES + 64 * 1024
 
 
+async def test_a_reader_that_pauses_in_link_made_holds_the_writer_back(kind: str) -> None:
+    class Shy(Recorder):
+        def link_made(self, link: object) -> None:
+            super().link_made(link)  # type: ignore[arg-type]
+            self.link.pause_reading()
+
+    async with place(kind) as here:
+        here.make = Shy
+        await here.listen()
+        client, server = await here.pair(lambda: Sender(64 * MIB))
+        assert isinstance(client, Sender)
+        client.go()
+        here.make = Echo
+        other, _ = await here.pair()
+        for _ in range(20):  # turns in which a link that went on reading would take megabytes
+            other.link.write(b"x")
+            before = len(other.data)
+            await other.until(lambda before=before: len(other.data) > before)  # type: ignore[misc]
+        assert not client.allowed
+        assert client.left > 32 * MIB
+        assert not server.lost
+
+
+async def test_the_marks_of_writing_can_be_moved(kind: str) -> None:
+    async with place(kind) as here:
+        await here.listen()
+        client, server = await here.pair()
+        server.link.pause_reading()
+        client.link.set_write_limits(0, 0)
+        sent = 0
+        while "pause_writing" not in client.calls:
+            client.link.write(bytes(64 * 1024))
+            sent += 64 * 1024
+            if client.link.write_buffer_bytes():  # uvloop writes, and looks at its marks, at the end of the turn
+                await turns_until(lambda: "pause_writing" in client.calls or not client.link.write_buffer_bytes())
+        server.link.resume_reading()
+        await client.until(lambda: "resume_writing" in client.calls)
+        assert client.link.write_buffer_bytes() == 0
+        await server.until(lambda: len(server.data) == sent)
+
+
+async def test_a_receiver_may_go_on_writing_behind_the_end(kind: str) -> None:
+    if kind in ("memory", "tls"):  # no half of them can end alone
+        return
+
+    class Patient(Recorder):
+        def eof_received(self) -> bool:
+            super().eof_received()
+            return True
+
+    async with place(kind) as here:
+        here.make = Patient
+        await here.listen()
+        client, server = await here.pair()
+        client.link.close()  # says that no more comes, and waits for our end
+        await server.until(lambda: "eof_received" in server.calls)
+        server.link.write(b"more")
+        assert not server.link.is_closing()
+        server.link.close()
+        await server.until(lambda: server.lost)
+        assert server.error is None
+        await client.until(lambda: client.lost)
+
+
 class Frames(Recorder):
     """Uses whole frames only: one byte of length, then that many bytes."""
 

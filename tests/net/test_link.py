@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-import pytest
-
 from holdfast.net import link
-from holdfast.net.link import ListenOptions
 
 if TYPE_CHECKING:  # checked by mypy --strict; there is nothing to run
     from holdfast.net.listener import Acceptor
@@ -32,18 +28,3 @@ if TYPE_CHECKING:  # checked by mypy --strict; there is nothing to run
 
 def test_the_defaults_are_the_documented_ones() -> None:
     assert (link.SEND_STALL_S, link.HIGH_WATER_BYTES, link.LOW_WATER_BYTES) == (10.0, 256 * 1024, 64 * 1024)
-    assert ListenOptions() == ListenOptions(backlog=1024, accepts_per_turn=64, unix_mode=0o600, nodelay=True)
-
-
-def test_options_are_a_value() -> None:
-    options = ListenOptions()
-    with pytest.raises(AttributeError):
-        options.backlog = 1  # type: ignore[misc]
-    assert msgspec.structs.replace(options, backlog=7).backlog == 7
-
-
-def test_network_py_gives_the_vocabulary_on() -> None:
-    from holdfast.net import network
-
-    assert network.Link is link.Link
-    assert network.Receiver is link.Receiver

@@ -8,22 +8,23 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from holdfast.control.wheel import Wheel
 from holdfast.errors import ConfigError, Unavailable
 from holdfast.facts import discard
 from holdfast.net.address import parse_address
-from holdfast.net.link import ListenOptions
-from holdfast.net.network import KernelNetwork, reason_of, unsent_bytes
+from holdfast.net.options import ConnectOptions, ListenOptions
+from holdfast.net.resolver import Resolver
+from holdfast.net.sockets import Target, numeric, read_options
+from tests.faults.helpers import cancel_everywhere
 from tests.net.helpers import PATIENCE_S, Echo, Recorder, open_sockets, place, turns_until
 
 
@@ -124,14 +125,83 @@ async def test_a_name_that_does_not_resolve_says_so() -> None:
             await here.network.connect(parse_address("tcp://nowhere.invalid:7000"), Recorder, timeout_s=PATIENCE_S)
 
 
+def names(*hosts: str, name: str = "shop.test") -> Resolver:
+    """A resolver for which one name stands for these addresses."""
+
+    def look(host: str, port: int, passive: bool) -> list[Target]:
+        if host != name:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [target for each in hosts for target in numeric(each, port)]
+
+    return Resolver(look)
+
+
 @pytest.mark.both_loops
 async def test_a_name_is_looked_up_and_its_addresses_tried_in_turn() -> None:
-    async with place("tcp4") as here:  # where localhost is ::1 as well, that one is refused first
+    async with place("tcp4", resolver=names("::1", "127.0.0.1")) as here:  # nobody listens at the first
         await here.listen()
         receiver = Recorder()
-        link = await here.network.connect(parse_address(f"localhost:{here.address.port}"), lambda: receiver, timeout_s=PATIENCE_S)
+        address = parse_address(f"tcp://shop.test:{here.address.port}")
+        link = await here.network.connect(address, lambda: receiver, timeout_s=PATIENCE_S)
         assert link.peer == str(here.address)
         here.connected.append(receiver)
+
+
+@pytest.mark.both_loops
+async def test_when_no_address_of_a_name_answers_each_is_told() -> None:
+    async with place("tcp4", resolver=names("::1", "127.0.0.1")) as here:
+        with closing(socket.socket()) as unused:
+            unused.bind(("127.0.0.1", 0))
+            address = parse_address(f"tcp://shop.test:{unused.getsockname()[1]}")
+            with pytest.raises(Unavailable) as caught:
+                await here.network.connect(address, Recorder, timeout_s=PATIENCE_S)
+        assert str(caught.value) == f"cannot connect to {address}: [::1]: Connection refused; 127.0.0.1: Connection refused"
+
+
+@pytest.mark.both_loops
+async def test_what_failed_is_told_beside_what_never_answered(full_listener: str) -> None:
+    async with place("tcp4", resolver=names("::1", "127.0.0.1")) as here:
+        address = parse_address(full_listener.replace("127.0.0.1", "shop.test"))
+        with pytest.raises(Unavailable) as caught:
+            await here.network.connect(address, Recorder, timeout_s=0.05)
+        assert str(caught.value) == f"cannot connect to {address}: no answer within 0.05 s; [::1]: Connection refused"
+
+
+@pytest.mark.both_loops
+async def test_a_name_that_takes_too_long_says_so_and_holds_nobody_else() -> None:
+    hangs = threading.Event()
+
+    def look(host: str, port: int, passive: bool) -> list[Target]:
+        hangs.wait(PATIENCE_S)
+        return []
+
+    async with place("tcp4", resolver=Resolver(look), connecting=ConnectOptions(dns_timeout_s=0.02)) as here:
+        try:
+            await here.listen()
+            with pytest.raises(Unavailable, match=r"tcp://shop\.test:7: the name 'shop\.test' was not resolved within 0\.02 s"):
+                await here.network.connect(parse_address("tcp://shop.test:7"), Recorder, timeout_s=PATIENCE_S)
+            await here.connect()
+        finally:
+            hangs.set()
+
+
+@pytest.mark.both_loops
+async def test_a_connect_cancelled_anywhere_leaks_nothing() -> None:
+    async with place("tcp4", resolver=names("::1", "127.0.0.1")) as here:
+        await here.listen()
+        before = open_sockets()
+        made: list[Recorder] = []
+
+        async def connect() -> None:
+            made.append(Recorder())
+            link = await here.network.connect(parse_address(f"tcp://shop.test:{here.address.port}"), lambda: made[-1], timeout_s=PATIENCE_S)
+            link.abort()
+
+        async def nothing_is_left() -> None:
+            await turns_until(lambda: all(server.lost for server in here.accepted) and open_sockets() <= before)
+            assert all(receiver.calls in ([], ["link_made", "link_lost"]) for receiver in made)
+
+        assert await cancel_everywhere(connect, nothing_is_left) >= 3  # the name, the race, the link
 
 
 @pytest.mark.both_loops
@@ -206,6 +276,61 @@ async def test_a_port_below_1024_needs_rights(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_name_to_listen_at_that_does_not_resolve_is_a_config_error() -> None:
     assert "the name cannot be resolved" in await listen_refusal("tcp://nowhere.invalid:0")
+
+
+@pytest.mark.both_loops
+async def test_a_name_is_listened_at_with_all_its_addresses_and_one_port() -> None:
+    async with place("tcp4", resolver=names("::1", "127.0.0.1", "127.0.0.1", name="localhost")) as here:
+        here.wanted = parse_address("tcp://localhost:0")
+        here.make = Echo
+        listening = await here.listen()
+        port = listening.address.port
+        assert listening.address == parse_address(f"tcp://localhost:{port}")
+        assert listening.options["bound"] == f"tcp://[::1]:{port} tcp://127.0.0.1:{port}"
+        for host in ("127.0.0.1", "[::1]"):
+            receiver = Recorder()
+            await here.network.connect(parse_address(f"tcp://{host}:{port}"), lambda receiver=receiver: receiver, timeout_s=PATIENCE_S)
+            here.connected.append(receiver)
+            await turns_until(lambda: len(here.accepted) == len(here.connected) and here.accepted[-1].made_link)
+            assert here.accepted[-1].link.local == f"tcp://{host}:{port}"
+        before = open_sockets()
+        listening.close()
+        assert open_sockets() == before - 2
+
+
+async def test_an_address_of_a_name_that_this_machine_has_not_is_left_out() -> None:
+    async with place("tcp4", resolver=names("192.0.2.1", "127.0.0.1")) as here:
+        here.wanted = parse_address("tcp://shop.test:0")
+        listening = await here.listen()
+        assert listening.options["bound"] == f"tcp://127.0.0.1:{listening.address.port}"
+
+
+async def test_a_name_with_no_address_of_this_machine_is_refused() -> None:
+    async with place("tcp4", resolver=names("198.51.100.1", "198.51.100.2")) as here:
+        here.wanted = parse_address("tcp://shop.test:0")
+        before = open_sockets()
+        with pytest.raises(ConfigError, match="no interface of this machine has the address shop.test"):
+            await here.listen()
+        assert open_sockets() == before
+
+
+async def test_a_port_the_kernel_chose_that_is_taken_in_the_other_family_is_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    class Unlucky(socket.socket):
+        def bind(self, name: Any) -> None:
+            if self.family == socket.AF_INET6 and len(taken) < 3:
+                taken.append(name[1])
+                raise OSError(errno.EADDRINUSE, "Address already in use")
+            super().bind(name)
+
+    async with place("tcp4", resolver=names("127.0.0.1", "::1")) as here:
+        monkeypatch.setattr(socket, "socket", Unlucky)
+        here.wanted = parse_address("tcp://shop.test:0")
+        before = open_sockets()
+        await here.listen()
+        assert len(set(taken)) >= 2
+        assert open_sockets() == before + 2
 
 
 async def test_a_link_through_every_interface_knows_its_own() -> None:
@@ -323,94 +448,151 @@ async def test_a_listener_does_not_remove_the_file_of_the_one_after_it() -> None
 # ----------------------------------------------------------------------------------------------------------- accepted connections
 
 
-class Descriptors:
-    """Spawns nothing: tasks are cancelled before their first step."""
+def socket_of(link: Any) -> socket.socket:
+    """The socket under a link."""
+    found = link._transport.get_extra_info("socket")
+    return cast("socket.socket", found)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        self.task = asyncio.get_running_loop().create_task(coroutine)
-        self.task.cancel()
-        return self.task
+
+TUNED: dict[str, Any] = {
+    "nodelay": False,
+    "keepalive_idle_s": 77,
+    "keepalive_interval_s": 7,
+    "keepalive_count": 5,
+    "user_timeout_s": 12.5,
+    "send_buffer_bytes": 65_536,
+    "receive_buffer_bytes": 131_072,
+}
+
+
+def missing_here(name: str) -> bool:
+    return name == "user_timeout_s" and sys.platform != "linux"
+
+
+def as_asked(read: Mapping[str, object]) -> list[str]:
+    """What is not as TUNED asks for; the kernel may give a larger buffer than asked, Linux gives the double."""
+    return [
+        f"{name}={read[name]!r}"
+        for name, asked in TUNED.items()
+        if not missing_here(name) and (read[name] < asked if name.endswith("bytes") else read[name] != asked)  # type: ignore[operator]
+    ]
 
 
 @pytest.mark.both_loops
-async def test_a_connection_whose_task_is_cancelled_at_birth_is_closed() -> None:
-    loop = asyncio.get_running_loop()
-    descriptors = Descriptors()
-    network = KernelNetwork(descriptors.spawn, Wheel(loop.time, loop.call_at))
-    listening = await network.listen(parse_address("tcp://127.0.0.1:0"), Recorder, ListenOptions(), discard)
-    receiver = Recorder()
-    await network.connect(listening.address, lambda: receiver, timeout_s=PATIENCE_S)
-    await receiver.until(lambda: receiver.lost)
-    listening.close()
-
-
-@pytest.mark.both_loops
-@pytest.mark.parametrize("nodelay", [True, False])
-async def test_small_writes_leave_at_once_unless_asked_otherwise(nodelay: bool) -> None:
-    async with place("tcp4") as here:
+async def test_options_hold_for_what_listens_what_is_accepted_and_what_connects() -> None:
+    async with place("tcp4", connecting=ConnectOptions(**TUNED)) as here:
         here.make = Echo
-        await here.listen(ListenOptions(nodelay=nodelay))
+        listening = await here.listen(ListenOptions(**TUNED, backlog=7, connections_max=9))
         client, server = await here.pair()
         client.link.write(b"x")
         await client.until(lambda: client.data == b"x")
-        transport = server.link._transport  # type: ignore[attr-defined]
-        option = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert bool(option) is nodelay
+        assert as_asked(listening.options) == []
+        assert as_asked(read_options(socket_of(server.link))) == []
+        assert as_asked(read_options(socket_of(client.link))) == []
+        assert listening.options["connections_max"] == 9
+        assert listening.options.get("backlog", 7) == 7
+        assert listening.options["reuse_port"] is False
 
 
-def test_the_kernel_says_what_it_still_holds() -> None:
-    one, other = socket.socketpair()
-    with closing(one), closing(other):
-        one.send(b"x" * 1000)
-        if sys.platform == "linux":
-            assert unsent_bytes(one) >= 1000
-            other.recv(2000)
-        assert unsent_bytes(one) == 0
-    assert unsent_bytes(one) == 0
-
-
-def test_reasons_read_alike_whoever_raises_them() -> None:
-    refused = [OSError(errno.ECONNREFUSED, text) for text in ("Connect call failed ('127.0.0.1', 1)", "Connection refused")]
-    assert {reason_of(error) for error in refused} == {"Connection refused"}
-    assert reason_of(OSError("Multiple exceptions: a, b")) == "Multiple exceptions: a, b"
-    assert reason_of(OSError()) == "OSError"
-
-
-SHORTAGE = """
-import asyncio, resource, socket, sys
-sys.path.insert(0, ".")
-from holdfast.facts import ConnectionRefused
-from tests.net.helpers import Echo, place
-
-async def main():
+@pytest.mark.both_loops
+async def test_small_writes_leave_at_once_and_a_silent_peer_is_asked_unless_we_say_otherwise() -> None:
     async with place("tcp4") as here:
-        here.make = Echo
         await here.listen()
-        first, _ = await here.pair()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        peers = [socket.socket() for _ in range(4)]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (peers[-1].fileno() + 1, hard))
-        for peer in peers:
-            peer.setblocking(False)
-            peer.connect_ex((here.address.host, here.address.port))
-        while not here.facts:
-            await asyncio.sleep(0)
-        first.link.write(b"still served")
-        await first.until(lambda: first.data == b"still served")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        while len(here.accepted) < 5 or any(r.made_link is None for r in here.accepted):
-            await asyncio.sleep(0)
-        for peer in peers:
-            peer.close()
-        print(len(here.accepted), len(here.facts), here.facts[0].reason)
-
-asyncio.run(main())
-"""
+        client, server = await here.pair()
+        for link in (client.link, server.link):
+            read = read_options(socket_of(link))
+            assert (read["nodelay"], read["keepalive"], read["keepalive_idle_s"]) == (True, True, 30)
+    async with place("tcp4", connecting=ConnectOptions(keepalive=False)) as here:
+        await here.listen(ListenOptions(keepalive=False))
+        client, server = await here.pair()
+        for link in (client.link, server.link):
+            assert read_options(socket_of(link))["keepalive"] is False
 
 
-def test_out_of_descriptors_serves_whom_it_has_and_takes_the_rest_later() -> None:
-    run = subprocess.run([sys.executable, "-c", SHORTAGE], capture_output=True, text=True, timeout=30, env=dict(os.environ), check=False)
-    assert run.returncode == 0, run.stderr
-    accepted, facts, reason = run.stdout.split(" ", 2)
-    assert (accepted, facts) == ("5", "1")
-    assert "Too many open files" in reason
+async def test_two_may_listen_at_one_port_if_both_say_so() -> None:
+    async with place("tcp4") as here, place("tcp4") as other:
+        listening = await here.listen(ListenOptions(reuse_port=True))
+        assert listening.options["reuse_port"] is True
+        other.wanted = listening.address
+        assert (await other.listen(ListenOptions(reuse_port=True))).address == listening.address
+
+
+async def test_a_unix_socket_has_buffers_and_no_options_of_tcp() -> None:
+    async with place("unix") as here:
+        listening = await here.listen(ListenOptions(send_buffer_bytes=65_536))
+        assert sorted(listening.options) == ["bound", "connections_max", "receive_buffer_bytes", "send_buffer_bytes"]
+        assert listening.options["send_buffer_bytes"] >= 65_536  # type: ignore[operator]
+
+
+# ---------------------------------------------------------------------------------------------------------------- last words
+
+REASON = b"you said too much; goodbye"
+
+
+class Offended(Recorder):
+    """Says why at the first byte, and closes."""
+
+    def bytes_received(self, data: memoryview) -> int:
+        if not self.data:
+            super().bytes_received(data)
+            self.link.write(REASON)
+            self.link.close()
+        return len(data)
+
+
+class Talker(Recorder):
+    """Listens only when it has said everything."""
+
+    def say(self, size: int) -> None:
+        self.link.pause_reading()
+        self.link.write(b"x" * size)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.link.resume_reading()
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("kind", ["tcp4", "unix"])
+async def test_a_peer_that_is_still_talking_reads_why_it_was_closed(kind: str) -> None:
+    async with place(kind) as here:
+        here.make = Offended
+        await here.listen()
+        client, server = await here.pair(Talker)
+        assert isinstance(client, Talker)
+        client.say(6 * 1024 * 1024)
+        await client.until(lambda: client.lost)
+        assert client.data == REASON
+        assert client.error is None
+        await server.until(lambda: server.lost)
+        assert server.error is None
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("kind", ["tcp4", "unix"])
+async def test_a_peer_that_never_stops_talking_is_left_after_a_while(kind: str) -> None:
+    async with place(kind, linger_s=0.05) as here:
+        here.make = Offended
+        await here.listen()
+        client, server = await here.pair(Talker)
+        assert isinstance(client, Talker)
+        client.say(64 * 1024 * 1024)
+        await server.until(lambda: server.lost)
+        assert server.error is None
+        await client.until(lambda: client.lost)
+        assert client.link.write_buffer_bytes() == 0
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("kind", ["tcp4", "unix"])
+async def test_a_link_can_be_cut_while_it_lingers(kind: str) -> None:
+    async with place(kind, linger_s=PATIENCE_S) as here:
+        await here.listen()
+        client, server = await here.pair()
+        server.link.pause_reading()
+        client.link.close()
+        client.link.abort()
+        await client.until(lambda: client.lost)
+        assert client.error is None
+        server.link.resume_reading()
+        await server.until(lambda: server.lost)

@@ -1,23 +1,20 @@
-"""The stream link above a transport that does what the test says: rests, the shared scratch, order, size."""
+"""The stream link above a transport that does what the test says: order, stalls, size."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable
 from typing import cast
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from holdfast.control.wheel import Wheel
-from holdfast.errors import ProtocolError
-from holdfast.net import tcp
-from holdfast.net.tcp import REST_IN_SCRATCH_BYTES, SCRATCH_BYTES, LinkShared, StreamLink, printable, scratch_of_this_thread
+from holdfast.net.rest import SCRATCH_BYTES
+from holdfast.net.tcp import LINGER_MAX_BYTES, LinkShared, StreamLink, printable
 from tests.control.test_wheel import FakeLoop
-from tests.net.helpers import Recorder
+from tests.net.helpers import Recorder, turns_until
 
 
 class FakeTransport:
@@ -25,9 +22,22 @@ class FakeTransport:
         self.calls: list[str] = []
         self.buffered = 0
         self.limits = (0, 0)
+        self.reading = True
+        self.gone = False  # the peer reset the connection
 
-    def set_write_buffer_limits(self, high: int, low: int) -> None:
-        self.limits = (high, low)
+    def set_write_buffer_limits(self, high: int, low: int | None = None) -> None:
+        self.limits = (high, high // 4 if low is None else low)
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def is_closing(self) -> bool:
+        return "close" in self.calls or "abort" in self.calls
+
+    def write_eof(self) -> None:
+        self.calls.append("write_eof")
+        if self.gone:
+            raise OSError(107, "Transport endpoint is not connected")
 
     def get_extra_info(self, name: str) -> object:
         return {"sockname": ("127.0.0.1", 1), "peername": ("::1", 2, 0, 0)}.get(name)
@@ -46,6 +56,7 @@ class Scene:
         self.resets = 0
         shared = LinkShared(Wheel(self.loop.now, self.loop.call_at), 10.0, 200, 50, lambda _: self.unsent, self.reset)
         self.receiver = receiver
+        self.shared = shared
         self.link = StreamLink(shared, lambda: receiver)
         self.transport = FakeTransport()
 
@@ -64,92 +75,6 @@ class Scene:
             buffer[:size] = data[:size]
             data = data[size:]
             self.link.buffer_updated(size)
-
-
-class Steps(Recorder):
-    """Uses as many bytes as the next step says, and keeps them."""
-
-    def __init__(self, steps: list[int]) -> None:
-        super().__init__()
-        self.steps = steps
-        self.offered: list[int] = []
-
-    def bytes_received(self, data: memoryview) -> int:
-        used = min(self.steps.pop(0) if self.steps else len(data), len(data))
-        self.offered.append(len(data))
-        self.data += data[:used]
-        return used
-
-
-@given(
-    st.lists(st.binary(min_size=1, max_size=300), max_size=20),
-    st.lists(st.binary(min_size=1, max_size=300), max_size=20),
-    st.lists(st.integers(0, 200), max_size=30),
-    st.lists(st.integers(0, 200), max_size=30),
-)
-def test_two_links_on_one_scratch_lose_nothing_and_mix_nothing(
-    a: list[bytes], b: list[bytes], takes_a: list[int], takes_b: list[int]
-) -> None:
-    one, other = Scene(Steps(takes_a)).made(), Scene(Steps(takes_b)).made()
-    for n in range(max(len(a), len(b))):
-        for scene, reads in ((one, a), (other, b)):
-            if n < len(reads):
-                scene.link.get_buffer(-1)  # a read that found nothing: loops ask for the buffer and do not always come back
-                scene.read(reads[n])
-    for scene, reads in ((one, a), (other, b)):
-        stream = b"".join(reads)
-        assert isinstance(scene.receiver, Steps)
-        assert stream.startswith(bytes(scene.receiver.data))
-        scene.receiver.steps.clear()
-        scene.read(b"!")
-        assert scene.receiver.data == stream + b"!"
-
-
-@pytest.mark.parametrize("size", [REST_IN_SCRATCH_BYTES, REST_IN_SCRATCH_BYTES + 1, SCRATCH_BYTES + 5, 3_000_000])
-def test_a_rest_of_any_size_is_kept_and_its_buffer_let_go_afterwards(size: int) -> None:
-    receiver = Steps([0] * 1000)
-    scene = Scene(receiver).made()
-    stream = bytes(range(256)) * (size // 256 + 1)
-    scene.read(stream[:size])
-    assert receiver.offered[-1] == size
-    receiver.steps = [size - 3]
-    scene.read(b"z")
-    assert receiver.data == stream[: size - 3]
-    assert scene.link._aside is None, "what is left is small again"
-    scene.read(b"y")
-    assert receiver.data == stream[:size] + b"zy"
-
-
-def test_a_large_rest_of_which_a_part_is_used_moves_to_the_front() -> None:
-    receiver = Steps([0] * 1000)
-    scene = Scene(receiver).made()
-    stream = bytes(range(256)) * 4096
-    scene.read(stream)
-    receiver.steps = [100_003]
-    scene.read(b"z")
-    assert scene.link._aside is not None
-    scene.read(b"y")
-    assert receiver.data == stream + b"zy"
-
-
-def test_a_receiver_that_never_uses_anything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "REST_MAX_BYTES", 500_000)
-    scene = Scene(Steps([0] * 1000)).made()
-    scene.read(b"x" * 500_000)
-    assert not scene.link.is_closing()
-    scene.link.get_buffer(-1)
-    scene.link.buffer_updated(1)
-    assert isinstance(scene.link.error, ProtocolError)
-    assert "abort" in scene.transport.calls
-
-
-def test_the_scratch_belongs_to_a_thread() -> None:
-    others: list[memoryview] = []
-    thread = threading.Thread(target=lambda: others.append(scratch_of_this_thread()))
-    thread.start()
-    thread.join()
-    assert scratch_of_this_thread() is scratch_of_this_thread()
-    assert others[0] is not scratch_of_this_thread()
 
 
 def test_an_idle_link_is_small() -> None:
@@ -194,7 +119,7 @@ def test_nothing_is_delivered_after_close() -> None:
     scene.link.write(b"x")
     scene.link.connection_lost(None)
     assert scene.receiver.calls == ["link_made", "link_lost"]
-    assert scene.transport.calls == ["close"]
+    assert scene.transport.calls == ["write_eof"]
 
 
 def test_a_read_under_way_when_reading_was_paused_is_kept() -> None:
@@ -234,11 +159,12 @@ def test_close_with_bytes_waiting_is_bounded_by_time_alone() -> None:
     scene = Scene(Recorder()).made()
     scene.transport.buffered = 1000
     scene.link.close()
+    assert scene.transport.limits == (0, 0), "or nobody would say when all has left"
     scene.transport.buffered = 10
     scene.loop.advance(109.9)
-    assert scene.transport.calls == ["close"]
+    assert scene.transport.calls == []
     scene.loop.advance(111.0)
-    assert scene.transport.calls == ["close", "abort"]
+    assert scene.transport.calls == ["abort"]
 
 
 def test_the_close_after_an_end_of_stream_is_bounded_too() -> None:
@@ -249,6 +175,103 @@ def test_the_close_after_an_end_of_stream_is_bounded_too() -> None:
     assert scene.link.is_closing()
     scene.loop.advance(111.0)
     assert scene.transport.calls == ["close", "abort"]
+
+
+# --------------------------------------------------------------------------------------------------------- the lingering close
+
+
+def test_a_close_says_that_no_more_comes_and_reads_on_for_nobody() -> None:
+    scene = Scene(Recorder()).made()
+    scene.transport.reading = False
+    scene.link.close()
+    assert scene.transport.calls == ["write_eof", "resume_reading"]
+    scene.read(b"x" * 1000)
+    assert scene.link.get_buffer(-1) is scene.link._scratch, "nothing of it is kept"
+    scene.link.eof_received()
+    assert scene.receiver.calls == ["link_made"]
+
+
+def test_nothing_that_moves_ends_the_close_after_a_second() -> None:
+    scene = Scene(Recorder()).made()
+    scene.link.close()
+    scene.loop.advance(100.9)
+    assert scene.transport.calls == ["write_eof"]
+    scene.loop.advance(101.1)
+    assert scene.transport.calls == ["write_eof", "close"]
+
+
+def test_the_close_waits_while_the_kernel_brings_the_peer_what_was_written_and_not_for_ever() -> None:
+    scene = Scene(Recorder()).made()
+    scene.unsent = 1_000_000
+    scene.link.close()
+    for n in range(1, 10):
+        scene.unsent -= 1
+        scene.loop.advance(100.05 + n)
+    assert scene.transport.calls == ["write_eof"]
+    scene.unsent -= 1
+    scene.loop.advance(110.1)  # the send stall deadline holds for the whole of it
+    assert scene.transport.calls == ["write_eof", "close"]
+
+
+def test_a_peer_that_takes_nothing_more_ends_the_close() -> None:
+    scene = Scene(Recorder()).made()
+    scene.unsent = 1_000_000
+    scene.link.close()
+    scene.loop.advance(101.1)
+    assert scene.transport.calls == ["write_eof", "close"]
+
+
+def test_a_closing_link_takes_a_bounded_number_of_bytes() -> None:
+    scene = Scene(Recorder()).made()
+    scene.link.close()
+    for _ in range(LINGER_MAX_BYTES // SCRATCH_BYTES):
+        scene.read(b"x" * SCRATCH_BYTES)
+    assert "pause_reading" not in scene.transport.calls
+    scene.read(b"x")
+    assert scene.transport.calls == ["write_eof", "pause_reading"]
+
+
+async def test_what_waits_leaves_before_the_end_is_said() -> None:
+    scene = Scene(Recorder()).made()
+    scene.transport.buffered = 1000
+    scene.link.close()
+    assert scene.transport.calls == []
+    scene.transport.buffered = 0
+    scene.link.resume_writing()
+    await turns_until(lambda: scene.transport.calls)
+    assert scene.transport.calls == ["write_eof"]
+    scene.loop.advance(101.1)
+    assert scene.transport.calls == ["write_eof", "close"]
+
+
+def test_a_peer_that_has_said_its_end_is_not_waited_for() -> None:
+    scene = Scene(Recorder()).made()
+    scene.link.eof_received()
+    assert scene.transport.calls == ["close"]
+
+
+def test_a_peer_that_is_gone_when_the_end_is_said_ends_it() -> None:
+    scene = Scene(Recorder()).made()
+    scene.transport.gone = True
+    scene.link.close()
+    assert scene.transport.calls == ["write_eof", "abort"]
+
+
+def test_a_reset_after_our_last_word_is_an_ordinary_end_and_before_it_is_not() -> None:
+    for waiting, expected in ((0, None), (1000, ConnectionResetError)):
+        scene = Scene(Recorder()).made()
+        scene.transport.buffered = waiting
+        scene.link.close()
+        scene.link.connection_lost(ConnectionResetError("reset"))
+        assert (expected is None) == (scene.receiver.error is None)
+
+
+def test_a_network_may_be_told_not_to_linger() -> None:
+    scene = Scene(Recorder())
+    scene.link = StreamLink(msgspec.structs.replace(scene.shared, linger_s=0.0), lambda: scene.receiver)
+    scene.made()
+    scene.link.close()
+    assert scene.transport.calls == ["close"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from holdfast.facts import CallEnded, ConnectionClosed, ConnectionOpened, ConnectionRefused, Fact, HandlerFailed, Listening, SignalReceived
-from holdfast.observe.log import TRACEBACK_MAX_CHARS, VALUE_MAX_CHARS, JsonLog, Log, TextLog, event_name
+from holdfast.facts import (
+    CallEnded,
+    ConnectionClosed,
+    ConnectionOpened,
+    ConnectionRefused,
+    Fact,
+    HandlerFailed,
+    Listening,
+    ProtocolFailed,
+    SignalReceived,
+)
+from holdfast.observe.log import LEVELS, TRACEBACK_MAX_CHARS, VALUE_MAX_CHARS, JsonLog, Log, TextLog, event_name
 
 NOON = datetime(2026, 1, 31, 12, 4, 31, 123456, tzinfo=UTC)
 
@@ -201,6 +211,14 @@ def test_an_exception_without_text_is_logged_by_its_type() -> None:
     out = io.StringIO()
     text_log(out)(HandlerFailed(method="m", incident="i", error=Unprintable()))
     assert "error=Unprintable" in out.getvalue()
+
+
+def test_a_protocol_that_raised_is_an_error_with_its_traceback() -> None:
+    out = io.StringIO()
+    text_log(out)(ProtocolFailed("tcp://10.0.0.1:5000", "data_received", failed().error))
+    assert "callback=data_received" in out.getvalue()
+    assert "Traceback (most recent call last)" in out.getvalue()
+    assert LEVELS[ProtocolFailed] == "error"
 
 
 def test_colour_only_when_asked() -> None:

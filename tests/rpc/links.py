@@ -43,6 +43,7 @@ class FakeLink:
 
     local = "memory://here"
     peer = "memory://there"
+    certificate = None
 
     def __init__(self) -> None:
         self.written: list[bytes] = []

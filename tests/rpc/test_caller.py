@@ -10,7 +10,7 @@ from holdfast.errors import BadReply, DeadlineExceeded, OutcomeUnknown, Overload
 from holdfast.rpc import caller as caller_module
 from holdfast.rpc.codes import encode_error
 from holdfast.rpc.streams import ItemBuffer
-from holdfast.wire import Called, CancelReceived, IncomingCall, Settings
+from holdfast.wire import Called, CancelReceived, IncomingCall, Settings, frames
 
 from .links import Bench, turn
 
@@ -116,6 +116,42 @@ async def test_a_server_that_goes_finishes_what_it_has_and_surely_runs_nothing_e
     assert bench.link.ended == "closed"
 
 
+async def test_what_the_last_word_refuses_fails_in_the_order_it_was_called() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    ended: list[int] = []
+    for number in range(5):
+        bench.call().future.add_done_callback(lambda future, number=number: ended.append(number) or future.exception())  # type: ignore[misc]
+    await turn()
+    caller.bytes_received(memoryview(frames.pack_frame(frames.GOAWAY, 0, 0, frames.GOAWAY_HEAD.pack(2, 0))))
+    await turn()
+    assert ended == [2, 3, 4]
+    assert sorted(caller.conn.calls) == [1, 2]
+    bench.lose()
+
+
+async def test_a_listener_for_trailers_that_raises_hurts_nobody_else() -> None:
+    bench = Bench()
+    bench.shake_hands()
+    told: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+
+    def breaks(method: str, trailers: object) -> None:
+        raise KeyError("a bug of the user's")
+
+    calls = [bench.call(on_trailers=breaks), bench.call()]
+    await turn()
+    for incoming in called(bench):
+        bench.peer.send_reply(incoming, b"\x01", False, b"\x80" if incoming.wants else b"")
+    bench.answer()
+    loop.set_exception_handler(before)
+    assert [call.future.result().body for call in calls] == [b"\x01", b"\x01"]
+    assert [type(context["exception"]) for context in told] == [KeyError]
+    bench.lose()
+
+
 async def test_a_stream_answered_with_one_result_is_a_bad_reply() -> None:
     bench = Bench()
     caller = bench.shake_hands()
@@ -214,6 +250,34 @@ async def test_a_lost_connection_wakes_all_who_wait_for_a_slot() -> None:
     await turn()
     bench.lose()
     await asyncio.gather(*waiting)
+
+
+async def test_a_server_that_goes_wakes_all_who_wait_for_a_slot() -> None:
+    bench, _ = await full(1)
+    waiting = [asyncio.get_running_loop().create_task(bench.caller.room()) for _ in range(3)]
+    await turn()
+    bench.peer.announce_goaway("going down")
+    bench.answer()
+    await asyncio.gather(*waiting)  # though its one call is open still
+    assert len(bench.caller.conn.calls) == 1
+    bench.lose()
+
+
+@pytest.mark.parametrize("end", ["answer", "lose"])
+async def test_a_waiter_that_is_cancelled_and_passed_over_is_cancelled(end: str) -> None:
+    bench, theirs = await full(1)
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_task(bench.caller.room()), loop.create_task(bench.caller.room())
+    await turn()
+    first.cancel()  # and in the same turn the line moves
+    if end == "answer":
+        bench.peer.send_reply(theirs[0], b"\x01", False)
+        bench.answer()
+    else:
+        bench.lose()
+    await second
+    await asyncio.wait([first])
+    assert first.cancelled()
 
 
 async def test_the_queue_for_a_slot_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

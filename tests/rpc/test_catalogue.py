@@ -114,7 +114,17 @@ def test_the_digest_is_the_same_in_every_process() -> None:
 ROOT = __file__.rsplit("/tests/", 1)[0]
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80garbage", b"\x91" * 100_000, msgspec.msgpack.encode({"entries": [{"name": 1}]})])
+NO_CATALOGUES = [
+    b"",
+    b"\xc1",
+    b"\x80garbage",
+    b"\x91" * 100_000,
+    msgspec.msgpack.encode({"entries": [{"name": 1}]}),
+    msgspec.msgpack.encode({"entries": [{"name": "a.b", "result": {"properties": {1: 2}}}]}),
+]
+
+
+@pytest.mark.parametrize("body", NO_CATALOGUES)
 def test_what_is_no_catalogue_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError, match="the server's catalogue cannot be read"):
         Catalogue.decode(body)

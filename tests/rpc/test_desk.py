@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from holdfast.clock import SystemClock
+from holdfast.errors import MethodNotFound
 from holdfast.facts import discard
 from holdfast.rpc.desk import Desk
 from holdfast.rpc.router import Router
@@ -45,6 +46,17 @@ def test_threads_are_made_once_and_let_go() -> None:
     assert desk.pool() is pool
     assert pool.submit(lambda: 7).result() == 7
     desk.close()
+
+
+def test_near_names_are_not_looked_for_without_end() -> None:
+    desk = make_desk()
+    looked: list[bool] = []
+    desk.router.suggest = lambda name, *, look=True: str(looked.append(look))  # type: ignore[method-assign,func-returns-value]
+    for _ in range(100):
+        assert isinstance(desk.not_found(b"shop.\xff", 5.0), MethodNotFound)
+    assert looked.count(True) == 20
+    desk.not_found(b"shop.pric", 5.2)
+    assert looked[-1]
 
 
 def test_nobody_is_told_of_calls_when_nobody_listens() -> None:

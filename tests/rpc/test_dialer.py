@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,14 +13,16 @@ import pytest
 import holdfast
 from holdfast.control.wheel import Wheel
 from holdfast.errors import DeadlineExceeded, HoldfastError, Unavailable
-from holdfast.facts import ConnectFailed, Fact
+from holdfast.facts import ConnectFailed, Fact, discard
 from holdfast.net.address import Address, parse_address
 from holdfast.net.link import Link, ListenOptions, Receiver
 from holdfast.net.memory import MemoryNetwork
+from holdfast.rpc.catalogue import Catalogue
+from holdfast.rpc.contract import contract_of
 from holdfast.rpc.dialer import DialConfig, Dialer
 from holdfast.rpc.session import SessionShared
 from holdfast.tasks import Scope
-from holdfast.wire import ByteBudget, Settings
+from holdfast.wire import ByteBudget, Called, Connection, HelloReceived, Settings
 
 from ..faults.helpers import until
 from ..net.helpers import Recorder
@@ -203,3 +206,42 @@ async def test_closing_cuts_a_session_that_does_not_end() -> None:
         await here.dialer.close(within_s=0.01)
         await session.gone()
         assert session.closed
+
+
+class Impostor(Recorder):
+    """A server whose WELCOME names a digest, and whose catalogue is another."""
+
+    def __init__(self, digest: bytes, catalogue: bytes) -> None:
+        super().__init__()
+        self.conn = Connection("server", Settings(), budget=ByteBudget(1 << 20))
+        self.digest = digest
+        self.catalogue = catalogue
+
+    def bytes_received(self, data: memoryview) -> int:
+        used = self.conn.receive_data(data)
+        for event in self.conn.events:
+            if isinstance(event, HelloReceived):
+                self.conn.send_welcome(Settings(catalogue=self.digest))
+            elif isinstance(event, Called):
+                self.conn.send_reply(event.call, self.catalogue, True)
+        self.conn.events.clear()
+        self.link.write(self.conn.take_output(1 << 20))
+        return used
+
+
+@pytest.mark.parametrize("digest", ["theirs", ""])
+async def test_a_server_cannot_say_what_another_one_can_do(digest: str) -> None:
+    def price(sku: str) -> int:
+        return len(sku)
+
+    theirs = Catalogue.of([contract_of(price, "impostor.price", idempotent=False)])
+    lie = Catalogue.of([contract_of(price, "impostor.price", idempotent=True)])
+    named = theirs.digest if digest else b""
+    for catalogue in (lie, theirs):
+        async with place(serving=False) as here:
+            make = functools.partial(Impostor, named, catalogue.encode())
+            listening = await here.network.listen(parse_address("memory://dial"), make, ListenOptions(), discard)
+            await here.dialer.ready(here.deadline(), wait=False)
+            assert here.dialer.catalogue is not None
+            assert here.dialer.catalogue.entries == catalogue.entries
+            listening.close()

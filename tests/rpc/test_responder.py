@@ -25,10 +25,13 @@ from holdfast.errors import (
     Refused,
     Unavailable,
 )
-from holdfast.facts import CallEnded, CallShed, HandlerFailed, HandlerOverran
+from holdfast.facts import CallEnded, CallShed, ConnectionClosed, HandlerFailed, HandlerOverran
 from holdfast.rpc.caller import CallerSession
+from holdfast.rpc.responder import RAPID_S
+from holdfast.wire import CallState, Settings
 
 from ..faults.helpers import Rig, rig, until
+from .test_reception import Door
 
 
 class Picky(msgspec.Struct):
@@ -93,6 +96,11 @@ class Room:
                 yield number
             if self.error is not None:
                 raise self.error
+
+        @svc.method
+        async def endless() -> AsyncIterator[int]:
+            yield 0
+            await asyncio.get_running_loop().create_future()
 
 
 async def failure(here: Rig, method: str, **arguments: Any) -> HoldfastError:
@@ -287,3 +295,54 @@ async def test_large_answers_that_find_no_room_are_refused_and_say_that_they_ran
         assert (second.executed, second.retry) == ("yes", "never")
         assert ran == [1, 2]
         assert len(await client.call("big.large", 3, returns=bytes)) == 15 * 2**20, "there is room again"
+
+
+# ------------------------------------------------------------------------------------------- cancels that are no abuse, and those that are
+
+
+async def one_cancelled(door: Door, number: int, *, lives_s: float, deadline_ms: int = 0, answered: bool = False) -> None:
+    """Cancel a call after a while; `answered`: another one has been answered by then."""
+    if answered:
+        door.call(b"shop.quick", 2 * number)
+    call = CallState()
+    door.client.open_call(call, b"shop.slow", b"\x80", False, deadline_ms, 2 * number + 1)
+    await door.say()
+    door.time.advance(lives_s)
+    door.client.cancel(call)
+    await door.say()
+    await door.hear()  # the handler ends
+
+
+@pytest.mark.parametrize(
+    ("how", "cut"),
+    [
+        ({"lives_s": 0.1}, True),
+        ({"lives_s": RAPID_S}, False),
+        ({"lives_s": 0.06, "deadline_ms": 100}, False),
+        ({"lives_s": 0.04, "deadline_ms": 100}, True),
+        ({"lives_s": 0.0, "answered": True}, False),
+    ],
+)
+async def test_only_cancels_that_waste_our_work_use_up_a_budget(how: dict[str, Any], cut: bool) -> None:
+    door = Door()
+    door.desk.now = door.time.now
+    tight = msgspec.structs.replace(door.shared, cancels_per_s=0.1, settings=Settings(open_calls_max=2))
+    door.session._shared = tight
+    await door.open()
+    for number in range(1, 12):  # the budget is 2 x 2, and one
+        await one_cancelled(door, number, **how)
+        if door.link.ended:
+            break
+    assert (door.link.ended, number) == (("closed", 6) if cut else ("", 11))
+    door.session.link_lost(None)
+
+
+async def test_a_stream_that_began_is_as_good_as_an_answer() -> None:
+    here = Room()
+    async with rig(here.service, cancels_per_s=0.1, wire=Settings(open_calls_max=2)) as placed:
+        for _ in range(12):
+            async with placed.client.stream("room.endless", returns=int) as items:
+                assert await anext(items) == 0
+            await until(lambda: placed.desk.running == 0)
+        assert not placed.seen(ConnectionClosed)
+        await placed.clean()

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from holdfast.errors import ProtocolError, Unavailable
+from holdfast.errors import OutcomeUnknown, ProtocolError, Unavailable
 from holdfast.facts import ConnectionClosed
-from holdfast.rpc.session import wire_deadline_ms
-from holdfast.wire import frames
+from holdfast.rpc.caller import CallerSession
+from holdfast.rpc.session import BITE_BYTES, wants_checksum, wire_deadline_ms
+from holdfast.wire import GoneAway, Settings, frames
 
 from .links import Bench, turn
 
@@ -86,6 +87,17 @@ async def test_silence_is_asked_about_and_then_judged() -> None:
     assert len(bench.wheel) == 0
 
 
+async def test_silence_is_asked_about_once() -> None:
+    bench = Bench(settings=Settings(heartbeat_s=0.1))
+    caller = bench.shake_hands()
+    for _ in range(3):  # a peer that stands still for a while, and must not find hundreds of pings then
+        bench.link.taken()
+        bench.time.advance(14.0)
+        assert bench.link.taken() == frames.pack_frame(frames.PING, 0, 0, bytes(8))
+        caller.bytes_received(memoryview(frames.pack_frame(frames.PONG, 0, 0, bytes(8))))
+    assert bench.link.ended == ""
+
+
 async def test_a_pong_is_a_sign_of_life() -> None:
     bench = Bench()
     bench.shake_hands()
@@ -132,3 +144,66 @@ def test_a_deadline_travels_as_what_is_left_never_less(deadline_at: float, at_le
 
 def test_no_deadline_travels_as_nothing() -> None:
     assert wire_deadline_ms(None, 10.0) == 0
+
+
+async def test_bytes_taken_for_a_link_that_is_closing_have_not_left() -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    first = bench.call()
+    await turn()
+    second = bench.call()
+    bench.link.close()
+    await turn()
+    assert (first.id, second.id, caller.conn.sent_id) == (1, 2, 1)
+    bench.lose(ConnectionResetError("gone"))
+    with pytest.raises(OutcomeUnknown):
+        first.future.result()
+    with pytest.raises(Unavailable, match="the call had not left"):
+        second.future.result()
+
+
+async def test_a_long_read_is_dealt_with_in_bites(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    seen: list[int] = []
+    handle = CallerSession._handle_events
+
+    def watched(session: CallerSession, now: float) -> None:
+        seen.append(len(session.conn.events))
+        handle(session, now)
+
+    monkeypatch.setattr(CallerSession, "_handle_events", watched)
+    pongs = frames.pack_frame(frames.PONG, 0, 0, bytes(8)) * 5000
+    large = frames.pack_frame(frames.REPLY, 0, 9, bytes(40_000))
+    call = bench.call()
+    call.id = 9
+    caller.conn.calls[9] = call
+    caller.conn._last_id = 9
+    data = memoryview(pongs + large + pongs)
+    assert caller.bytes_received(data[:-5]) == len(data) - 22
+    assert call.future.result().body == bytes(40_000)
+    assert sum(seen) == 10_000
+    assert max(seen) <= BITE_BYTES // 22 + 1
+
+
+@pytest.mark.parametrize(("frame", "rate", "burst"), [(frames.PING, 10, 100)])
+async def test_a_peer_that_only_makes_work_is_told_and_cut(frame: int, rate: int, burst: int) -> None:
+    bench = Bench()
+    caller = bench.shake_hands()
+    once = frames.pack_frame(frame, 0, 0, bytes(8))
+    for _ in range(burst):
+        caller.bytes_received(memoryview(once))
+    bench.time.advance(0.5)
+    for _ in range(rate // 2):
+        caller.bytes_received(memoryview(once))
+    assert not bench.link.ended
+    caller.bytes_received(memoryview(once))
+    assert bench.link.ended == "closed"
+    [told] = [event for event in bench.events() if isinstance(event, GoneAway)]
+    assert told.reason == frames.ABUSE
+    assert "faster than 10 a second" in told.message
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://10.0.0.1:5"])
+def test_what_cannot_be_told_to_be_local_is_not(address: str) -> None:
+    assert wants_checksum("auto", address)

@@ -89,3 +89,20 @@ async def test_outside_the_main_thread_it_is_refused_in_words() -> None:
     thread.start()
     thread.join()
     assert "main thread" in str(errors[0])
+
+
+async def test_a_hangup_calls_whoever_wants_it_and_asks_for_no_stop() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    told = asyncio.Event()
+    facts: list[Fact] = []
+    async with Signals(emit=facts.append) as signals:
+        assert signal.getsignal(signal.SIGHUP) == before, "nobody asked for it yet"
+        signals.on_hangup(told.set)
+        for _ in range(2):
+            told.clear()
+            os.kill(os.getpid(), signal.SIGHUP)
+            async with asyncio.timeout(5):
+                await told.wait()
+        assert not signals.stopping
+    assert facts == [SignalReceived(name="SIGHUP")] * 2
+    assert signal.getsignal(signal.SIGHUP) == before

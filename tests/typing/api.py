@@ -13,6 +13,8 @@ import msgspec
 
 import holdfast
 from holdfast import Context, Service, testing
+from holdfast.framing import Delimited, FixedSize, Framing, FramingError, LengthPrefixed, Lines, Netstring, VarintPrefixed
+from holdfast.net import Drainable, Framed
 
 # ------------------------------------------------------------------------------------------------------------------ a service
 
@@ -92,6 +94,17 @@ async def connecting() -> None:
         assert_type(await client.close(), None)
 
 
+async def over_tls(service: Service, ctx: Context) -> None:
+    mine = holdfast.TlsConfig(certificate="shop.pem", key="shop.key", clients="optional", client_trust="ca.pem", by_name={"b": ("b", "")})
+    async with holdfast.serve(service, bind="tls://0.0.0.0:7000", tls=mine) as server:
+        server.reload_tls()
+    async with holdfast.connect("tls://a:7000", tls=holdfast.TlsConfig(trust="ca.pem", server_name="shop.example.com")) as client:
+        await client.ready()
+    certificate = ctx.peer.certificate
+    assert_type(None if certificate is None else certificate.names, tuple[str, ...] | None)
+    holdfast.TlsConfig(minimum="1.1")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
 async def binding(client: holdfast.Client, chunks: AsyncIterator[bytes]) -> None:
     shop = client.bind(Shop)
     assert_type(shop, Shop)
@@ -157,6 +170,72 @@ def until_a_signal() -> None:
 
 def a_service_that_keeps_its_word() -> Service:
     return Service("shop", contract=Shop)
+
+
+# ------------------------------------------------------------------------------------------------------- protocols of one's own
+
+
+class Echo(asyncio.Protocol):
+    count = 0
+
+
+class InPlace(asyncio.BufferedProtocol):
+    pass
+
+
+class Shout(Framed):
+    def __init__(self, loud: bool = True) -> None:
+        super().__init__(Lines(ending=b"\r\n"), send_max_bytes=65536)
+
+    def message_received(self, message: bytes) -> None:
+        assert_type(message, bytes)
+        assert_type(self.transport, asyncio.Transport)
+        assert_type(self.send(message), bool)
+
+
+class Reports(asyncio.DatagramProtocol):
+    pass
+
+
+def make_echo() -> Echo:
+    return Echo()
+
+
+async def hosting() -> None:
+    async with holdfast.serve(Echo, bind="tcp://127.0.0.1:0") as server:
+        assert_type(server, holdfast.Server)
+    holdfast.serve(make_echo, bind="tls://127.0.0.1:0", tls=holdfast.TlsConfig())
+    holdfast.serve(lambda: Shout(False), bind="tcp://127.0.0.1:0")
+    holdfast.serve(InPlace, bind="tcp://127.0.0.1:0")
+    holdfast.serve(Reports, bind="udp://127.0.0.1:0")
+    holdfast.serve(Echo(), bind="tcp://127.0.0.1:0")  # type: ignore[arg-type]
+    holdfast.serve(int, bind="tcp://127.0.0.1:0")  # type: ignore[arg-type]
+
+
+def hosting_until_a_signal() -> None:
+    assert_type(holdfast.run(Echo, bind="tcp://127.0.0.1:7000"), None)
+
+
+async def dialling(drainable: Drainable) -> None:
+    transport, echo = await holdfast.dial(Echo, "tcp://127.0.0.1:7000", deadline=None, reconnect=True)
+    assert_type(transport, asyncio.Transport)
+    assert_type(echo.count, int)
+    assert_type((await holdfast.dial(make_echo, "tls://a:7000", tls=holdfast.TlsConfig()))[1], Echo)
+    assert_type((await holdfast.dial(InPlace, "unix:///run/s"))[1], InPlace)
+    datagrams, reports = await holdfast.dial(Reports, "udp://127.0.0.1:8125")
+    assert_type(datagrams, asyncio.DatagramTransport)
+    assert_type(reports, Reports)
+    assert_type(drainable.drain_requested(), None)
+    await holdfast.dial(int, "tcp://127.0.0.1:7000")  # type: ignore[type-var]
+
+
+def framings(framing: Framing) -> None:
+    assert_type(framing.feed(memoryview(b"")), list[bytes])
+    assert_type(framing.encode(b""), bytes)
+    assert_type(framing.error, FramingError | None)
+    assert_type(LengthPrefixed(4, byteorder="little", max_bytes=100), LengthPrefixed)
+    assert_type([Delimited(b"\0"), VarintPrefixed(), Netstring(), FixedSize(8)].pop().waiting_bytes, int)
+    LengthPrefixed(3)  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------------- inside a handler, and errors

@@ -22,10 +22,13 @@ def test_the_numbers_of_version_1() -> None:
         "PIECE": 0x17,
         "PING": 0x20,
         "PONG": 0x21,
+        "STATUS": 0x22,
         "GOAWAY": 0x23,
+        "ACK": 0x24,
     }
-    assert (frames.MORE, frames.RAW, frames.TRACE, frames.METADATA, frames.STREAM) == (1, 2, 4, 8, 16)
+    assert (frames.MORE, frames.RAW, frames.TRACE, frames.METADATA, frames.STREAM, frames.TRAILERS) == (1, 2, 4, 8, 16, 32)
     assert (frames.GOING, frames.PROTOCOL, frames.FLOW, frames.TOO_LARGE, frames.IDLE) == (0, 1, 2, 3, 4)
+    assert (frames.ABUSE, frames.CHECKSUM, frames.FULL) == (5, 6, 7)
     assert (frames.ORIGINAL, frames.RETRY, frames.HEDGE) == (0, 1, 2)
     assert frames.PREFACE == b"\x89HFST\r\n\x01"
     assert (frames.HANDSHAKE_MAX_BYTES, frames.ITEM_OVERHEAD_BYTES, frames.CALL_ID_MAX) == (16384, 64, 2**53 - 1)
@@ -42,6 +45,13 @@ def test_the_numbers_of_version_1() -> None:
         (frames.TOTAL.pack(65537), "00010001"),
         (frames.CREDIT_PAYLOAD.pack(131072), "00020000"),
         (frames.GOAWAY_HEAD.pack(12, frames.FLOW), "000000000000000c 02"),
+        (frames.ACK_PAYLOAD.pack(258), "0000000000000102"),
+        (frames.TRAILERS_LENGTH.pack(258), "0102"),
+        (frames.CHECK.pack(0x01020304), "01020304"),
+        (
+            frames.pack_refusal(frames.FULL, "no room"),
+            "89484653540d0a01 00000010 23 00 0000000000000000 0000000000000000 07 6e6f20726f6f6d",
+        ),
     ],
 )
 def test_layouts_are_pinned(packed: bytes, pinned: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.wire import ByteBudget, CallState, Connection, frames
-from tests.wire.helpers import SMALL, Pair, error_of, feed, frame, machine, opened, parse
+from holdfast.wire import ByteBudget, CallState, Connection, Status, frames
+from tests.wire.helpers import SMALL, Pair, call_frame, error_of, feed, frame, machine, names, opened, parse
 
 
 def test_a_client_that_fails_early_does_not_send_its_preface_twice() -> None:
@@ -58,3 +58,29 @@ def test_a_lost_link_gives_everything_back() -> None:
     for call in incoming:
         pair.server.send_error(call, b"late")
     assert not pair.server.output_pending
+
+
+def test_after_the_error_there_is_the_reason_and_nothing_else() -> None:
+    server = opened("server")
+    feed(server, call_frame(1) + call_frame(2))
+    first, second = server.calls.values()
+    server.events.clear()
+    server.fail(frames.PROTOCOL, "bad")
+    server.send_reply(first, b"late", False)
+    server.send_item(second, bytes(5000), True)
+    server.send_status(Status())
+    assert server.output_pending
+    assert not server.busy
+    assert [kind for kind, *_ in parse(server.take_output(1 << 20))] == [frames.GOAWAY]
+    assert not server.output_pending
+    assert server.take_output(1 << 20) == b""
+    assert names(server.events) == ["Errored"]
+
+
+def test_calls_are_lost_in_the_order_they_came_whatever_ended_the_connection() -> None:
+    client = opened("client")
+    for number in range(1, 4):
+        client.open_call(CallState(), b"m", b"", False, 0, number, takes_items=True)
+    feed(client, frame(frames.DATA, frames.MORE, 2, b"\0\0\0\x09x") + frame(frames.REPLY, 0, 2, b"y"))
+    assert client.state == "ERROR"
+    assert [call.id for call in client.lost()] == [1, 2, 3]

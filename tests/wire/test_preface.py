@@ -38,6 +38,12 @@ STRANGERS = [
 ]
 
 
+TO_A_CLIENT = [
+    (b"\x15\x03\x03\x00\x02\x02\x28more", "connect with tls://"),
+    (b"holdfast: this port wants TLS; connect with tls://\r\n", "most likely that port wants TLS: connect with tls://"),
+]
+
+
 @pytest.mark.parametrize(("data", "message"), STRANGERS)
 def test_a_server_answers_a_stranger_with_one_line(data: bytes, message: str) -> None:
     server = feed_three_ways(lambda: machine("server"), data)
@@ -51,7 +57,7 @@ def test_a_server_answers_a_stranger_with_one_line(data: bytes, message: str) ->
     assert line.count(b"\n") == 1
 
 
-@pytest.mark.parametrize(("data", "message"), [*STRANGERS, (b"\x15\x03\x03\x00\x02\x02\x28more", "connect with tls://")])
+@pytest.mark.parametrize(("data", "message"), [*STRANGERS, *TO_A_CLIENT])
 def test_a_client_tells_its_own_side_and_sends_nothing(data: bytes, message: str) -> None:
     client = feed_three_ways(lambda: machine("client"), data)
     assert message in error_of(client)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from holdfast.wire import CallState, Connection, IncomingCall, Settings, frames
-from tests.wire.helpers import SMALL, call_frame, describe, error_of, feed, feed_three_ways, frame, names, opened, parse
+from holdfast.wire import CallState, Connection, IncomingCall, frames
+from holdfast.wire.checksum import seal
+from holdfast.wire.machine import Role
+from tests.wire.helpers import SMALL, call_frame, error_of, feed, feed_three_ways, frame, machine, names, opened, parse
 
 MORE, RAW, TRACE, METADATA, STREAM = frames.MORE, frames.RAW, frames.TRACE, frames.METADATA, frames.STREAM
+TRAILERS = frames.TRAILERS
 PING8 = b"12345678"
 
 
@@ -17,8 +21,12 @@ def total(count: int) -> bytes:
     return count.to_bytes(4)
 
 
-def head(method: bytes = b"m", attempt: int = 0) -> bytes:
-    return bytes(12) + bytes([attempt, len(method)]) + method
+def ack(number: int) -> bytes:
+    return number.to_bytes(8)
+
+
+def head(method: bytes = b"m", attempt: int = 0, number: int = 0) -> bytes:
+    return bytes(4) + number.to_bytes(8) + bytes([attempt, len(method)]) + method
 
 
 # ---------------------------------------------------------------------------------- machines with a call in each state
@@ -55,6 +63,16 @@ ENDED = server(call_frame(1, flags=STREAM), frame(frames.END, 0, 1))
 PIECES = server(frame(frames.CALL, MORE, 1, total(10) + head() + b"12345"))
 ITEM_PIECES = server(call_frame(1, flags=STREAM), frame(frames.DATA, MORE, 1, total(10) + b"12345"))
 REFUSED = server(frame(frames.CALL, MORE | STREAM, 1, total(SMALL.message_max_bytes + 1) + head()))
+
+
+def _gone() -> Connection:
+    connection = UNARY()
+    connection.send_goaway("bye")
+    connection.take_output(1 << 20)
+    return connection
+
+
+GONE = _gone
 FULL = server(*(call_frame(call_id) for call_id in range(1, 5)))
 NOTHING = server()
 
@@ -124,7 +142,24 @@ LEGAL = [
     ("goaway", ASKED, frame(frames.GOAWAY, 0, 0, frames.GOAWAY_HEAD.pack(7, 0) + b"\xff"), ["GoneAway"]),
     ("goaway", UNARY, frame(frames.GOAWAY, 0, 0, frames.GOAWAY_HEAD.pack(0, 0)), ["GoneAway"]),
     ("types of later versions", ASKED, frame(0x18, 255, 2**64 - 1, b"x" * 1024) + frame(0, 0, 0) + frame(0xFF, 1, 1), []),
-    ("types of later versions", UNARY, frame(0x22, 255, 0, b"x" * 1024), []),
+    ("types of later versions", UNARY, frame(0x25, 255, 0, b"x" * 1024), []),
+    # trailers, status, ack
+    ("call that wants trailers", NOTHING, call_frame(1, flags=TRAILERS), ["Called"]),
+    ("reply with trailers", ASKED, frame(frames.REPLY, TRAILERS, 1, b"\0\1\x80x"), ["Replied"]),
+    ("reply in pieces with trailers", ASKED,
+     frame(frames.REPLY, TRAILERS | MORE, 1, total(3) + b"\0\1\x80a") + frame(frames.PIECE, 0, 1, b"bc"), ["Replied"]),
+    ("error with trailers", ASKED, frame(frames.ERROR, TRAILERS, 1, b"\0\0x"), ["Failed"]),
+    ("end with trailers", TAKING, frame(frames.END, TRAILERS, 1, b"\0\1\x80"), ["Ended"]),
+    ("end with trailers from a client", STREAMING, frame(frames.END, TRAILERS, 1, b"\0\1\x80"), ["Ended"]),
+    ("answers with trailers to calls that are over", OVER,
+     frame(17, TRAILERS, 1, b"\0\0") + frame(18, TRAILERS, 1, b"\0\0") + frame(20, TRAILERS, 1, b"\0\0"), []),
+    ("status", ASKED, frame(frames.STATUS, 0, 0, b"\x82\xa8draining\xc3\xa7unknown\x01"), ["StatusReceived"]),
+    ("acks that grow", NOTHING, frame(frames.ACK, 0, 0, ack(5)) + frame(frames.ACK, 0, 0, ack(5)) + frame(frames.ACK, 0, 0, ack(9)), []),
+    ("calls from the acknowledged number on, and one without a number", NOTHING,
+     frame(frames.ACK, 0, 0, ack(5)) + call_frame(1, number=5) + call_frame(2, number=0), ["Called", "Called"]),
+    ("calls after our last word are skipped, with their items and pieces", GONE,
+     call_frame(5) + call_frame(6, flags=STREAM) + frame(19, 0, 6, b"x") + frame(20, 0, 6)
+     + frame(16, MORE, 7, total(2) + head() + b"a") + frame(23, 0, 7, b"b"), []),
 ]  # fmt: skip
 
 ILLEGAL = [
@@ -146,11 +181,26 @@ ILLEGAL = [
       for kind in (frames.REPLY, frames.ERROR, frames.DATA, frames.END, frames.PIECE) for call_id in (0, 2)),
     ("REPLY in pieces of a call that never was", ASKED, frame(frames.REPLY, MORE, 2, total(9) + b"x"), "never opened"),
     *((f"{frames.name_of(kind)} with a call id", ASKED, frame(kind, 0, 1, PING8 + b"x"), "belongs to the connection")
-      for kind in (frames.PING, frames.PONG, frames.GOAWAY)),
+      for kind in (frames.PING, frames.PONG, frames.GOAWAY, frames.STATUS, frames.ACK)),
     # flags
     *((f"{frames.name_of(kind)} with an unknown flag", setup, frame(kind, 0x80, 1, b"x"), "with flags 0x80; version 1 knows")
       for kind in frames.KNOWN_FLAGS if kind != frames.CALL for setup in (ASKED, UNARY)),
-    ("CALL with an unknown flag", NOTHING, frame(frames.CALL, 0x20, 1, head()), "CALL with flags 0x20; version 1 knows 0x1f"),
+    ("CALL with an unknown flag", NOTHING, frame(frames.CALL, 0x40, 1, head()), "CALL with flags 0x40; version 1 knows 0x3f"),
+    # trailers, status, ack
+    ("client sends STATUS", UNARY, frame(frames.STATUS, 0, 0, b"\x80"), "STATUS from a client"),
+    ("server sends ACK", ASKED, frame(frames.ACK, 0, 0, ack(1)), "ACK from a server"),
+    ("short ACK", NOTHING, frame(frames.ACK, 0, 0, ack(1)[1:]), "ACK frame whose payload of 7 bytes"),
+    ("ACK that shrinks", NOTHING, frame(frames.ACK, 0, 0, ack(5)) + frame(frames.ACK, 0, 0, ack(4)), "what is settled stays so"),
+    ("a call that was settled", NOTHING, frame(frames.ACK, 0, 0, ack(5)) + call_frame(1, number=4), "call number 4 after the ACK"),
+    ("a call with trace that was settled", NOTHING,
+     frame(frames.ACK, 0, 0, ack(5)) + frame(16, TRACE, 1, head(number=4) + bytes(25)), "call number 4 after the ACK"),
+    ("STATUS that is no map", ASKED, frame(frames.STATUS, 0, 0, b"\x93"), "a STATUS that cannot be used"),
+    ("STATUS of a load beyond full", ASKED, frame(frames.STATUS, 0, 0, b"\x81\xa4load\x02"), "`$.load`"),
+    ("trailers without a length", ASKED, frame(frames.REPLY, TRAILERS, 1, b"\0"), "REPLY frame whose payload of 1 bytes"),
+    ("trailers that are cut", ASKED, frame(frames.ERROR, TRAILERS, 1, b"\0\2x"), "ERROR frame whose payload of 3 bytes"),
+    ("trailers that are cut", TAKING, frame(frames.END, TRAILERS, 1, b"\0\2x"), "END frame whose payload of 3 bytes"),
+    ("REPLY in pieces whose trailers are cut", ASKED, frame(17, TRAILERS | MORE, 1, total(9) + b"\0\2x"), "REPLY frame whose payload"),
+    ("DATA with trailers", STREAMING, frame(frames.DATA, TRAILERS, 1, b"\0\0"), "DATA with flags 0x20"),
     # lengths
     ("CALL with half a head", NOTHING, frame(frames.CALL, 0, 1, bytes(13)), "CALL frame whose payload of 13 bytes"),
     ("CALL in pieces without a total", NOTHING, frame(frames.CALL, MORE, 1, bytes(3)), "payload of 3 bytes"),
@@ -231,7 +281,10 @@ def test_the_tables_hold_every_type_in_both_roles_legal_and_illegal() -> None:
     for table in (LEGAL, ILLEGAL):
         seen = {(setup()._role, kind) for _, setup, data, _ in table for kind in _kinds(data)}
         wanted = set(frames.NAMES) - {frames.HELLO, frames.WELCOME}
-        for role, foreign in (("server", {frames.REPLY, frames.ERROR}), ("client", {frames.CALL, frames.CANCEL})):
+        for role, foreign in (
+            ("server", {frames.REPLY, frames.ERROR, frames.STATUS}),
+            ("client", {frames.CALL, frames.CANCEL, frames.ACK}),
+        ):
             missing = {frames.name_of(kind) for kind in wanted if (role, kind) not in seen}
             assert missing == ({frames.name_of(kind) for kind in foreign} if table is LEGAL else set())
 
@@ -254,14 +307,6 @@ def test_the_parts_of_a_call_arrive() -> None:
     assert (call.deadline_ms, call.number, call.attempt, call.trace, call.metadata) == (1500, 2**64 - 1, frames.HEDGE, trace, metadata)
 
 
-def test_a_call_in_pieces_arrives_whole_and_once() -> None:
-    data = frame(frames.CALL, MORE | RAW, 1, total(2000) + head(b"name") + b"a" * 500)
-    data += frame(frames.PIECE, MORE, 1, b"b" * 1000) + frame(frames.PIECE, 0, 1, b"c" * 500)
-    connection = feed_three_ways(NOTHING, data)
-    [event] = connection.events
-    assert describe(event)[1][1:4] == (b"name", b"a" * 500 + b"b" * 1000 + b"c" * 500, True)
-
-
 def test_a_pong_answers_each_ping() -> None:
     connection = NOTHING()
     feed(connection, frame(frames.PING, 0, 0, PING8) + frame(frames.PING, 0, 0, b"abcdefgh"))
@@ -279,43 +324,45 @@ def test_pings_without_end_do_not_fill_our_memory() -> None:
     assert len(connection.take_output(1 << 20)) < 1000
 
 
-def test_no_memory_is_taken_for_what_is_only_claimed() -> None:
-    big = Settings(message_max_bytes=1 << 30)
-    connection = opened("server", big)
-    feed(connection, frame(frames.CALL, MORE, 1, total(1 << 30) + head() + b"x"))
-    call = connection.calls[1]
-    assert call.flow is not None
-    assert call.flow.assembly is not None
-    assert len(call.flow.assembly.buffer) == connection._inbox.budget.used_bytes == 1
-
-
-def test_what_is_put_together_is_bounded() -> None:
-    connection = opened("server", budget_bytes=1500)
-    first = frame(frames.CALL, MORE, 1, total(2000) + head() + b"x" * 1000)
-    feed(connection, first)
-    assert connection._inbox.budget.used_bytes == 1000
-    feed(connection, frame(frames.PIECE, 0, 1, b"x" * 1000))
-    assert [describe(event)[2:] for event in connection.events] == [("no room to put a large message together; try again later", False)]
-    assert connection._inbox.budget.used_bytes == 0
-    connection.send_error(connection.calls[1], b"full")
-    feed(connection, frame(frames.PIECE, 0, 1, b"x" * 1000))
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_a_body_that_looks_like_a_pong_is_none(role: Role) -> None:
+    body = msgspec.msgpack.encode({"id": 33, "name": "abcdefghijk"})
+    assert (len(body), body[4]) == (22, frames.PONG), "as long as a PONG, and with its type where a PONG has it"
+    remote = msgspec.structs.replace(SMALL, open_calls_max=1024)
+    connection = opened(role, remote, remote)
+    for number in range(1, frames.PONGS_MAX + 1):
+        if role == "client":
+            connection.open_plain_call(CallState(), b"m", body, 0, 0, number)
+        else:
+            feed(connection, call_frame(number))
+            connection.send_reply(connection.calls[number], body, False)
+    feed(connection, frame(frames.PING, 0, 0, PING8))
     assert connection.state == "OPEN"
+    assert parse(connection.take_output(1 << 20))[-1] == (frames.PONG, 0, 0, PING8)
 
 
-def test_large_arguments_hold_budget_until_the_call_is_over() -> None:
-    connection = PIECES()
-    feed(connection, frame(frames.PIECE, 0, 1, b"67890"))
-    budget = connection._inbox.budget
-    assert budget.used_bytes == 10
-    connection.send_reply(connection.calls[1], b"", False)
-    assert budget.used_bytes == 0
+@pytest.mark.parametrize("features", [(), (frames.CHECKED,)])
+def test_how_long_a_frame_is_by_its_own_account(features: tuple[str, ...]) -> None:
+    settings = msgspec.structs.replace(SMALL, features=features)
+    assert machine("server", settings).first_frame_bytes(memoryview(b"")) > frames.HANDSHAKE_MAX_BYTES
+    connection = opened("server", settings, settings)
+    ping = frame(frames.PING, 0, 0, PING8)
+    assert connection.first_frame_bytes(memoryview(ping)[:13]) == 0
+    whole = connection.first_frame_bytes(memoryview(ping * 2))
+    data = memoryview(seal(ping * 2) if features else ping * 2)
+    assert connection.receive_data(data[: whole - 1]) == 0
+    assert connection.receive_data(data[:whole]) == whole
 
 
-def test_a_client_tells_the_server_when_it_cannot_use_a_reply() -> None:
-    connection = ASKED()
-    feed(connection, frame(frames.REPLY, MORE, 1, total(16385) + b"x"))
+def test_what_skipped_calls_cost_comes_back() -> None:
+    connection = opened("server")
+    connection.send_goaway("bye")
+    connection.take_output(1 << 20)
+    for call_id in range(1, 21):  # more than the window
+        feed(connection, frame(frames.CALL, MORE, call_id, total(5000) + head() + bytes(900)))
     assert connection.calls == {}
-    assert parse(connection.take_output(1 << 20)) == [(frames.CANCEL, 0, 1, b"")]
+    given = [int.from_bytes(payload) for kind, _, call_id, payload in parse(connection.take_output(1 << 20)) if kind == frames.CREDIT]
+    assert sum(given) + connection._inbox.owed == 20 * 900
 
 
 def test_replies_on_their_way_count_as_open_calls() -> None:
@@ -331,20 +378,6 @@ def test_replies_on_their_way_count_as_open_calls() -> None:
     connection.send_error(connection.calls[5], b"full")
     feed(connection, frame(frames.CANCEL, 0, 4) + call_frame(6))
     assert names(connection.events) == ["Called"]
-
-
-def test_a_refused_call_costs_no_credit_for_ever() -> None:
-    connection = FULL()
-    feed(connection, frame(frames.CALL, MORE, 5, total(900) + head() + bytes(800)) + frame(frames.PIECE, 0, 5, bytes(100)))
-    inbox = connection._inbox
-    assert inbox.owed == 900
-    assert inbox.credit + inbox.owed == inbox.window
-
-
-def test_a_large_item_gets_the_credit_it_needs_at_once() -> None:
-    connection = STREAMING()
-    feed(connection, frame(frames.DATA, MORE, 1, total(10_000) + bytes(1000)))
-    assert (frames.CREDIT, 0, 1, total(10_000 + 64 - 4096)) in parse(connection.take_output(1 << 20))
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.wire import ByteBudget, CallState, Connection, IncomingCall, ItemReceived, Settings, frames
+from holdfast.wire import ByteBudget, CallState, Connection, IncomingCall, ItemReceived, Settings, Status, Trailers, encode_trailers, frames
 from tests.wire.helpers import feed, names, parse
 
 PINNED = Path(__file__).with_name("v1_session.txt")
+CHECKED = Path(__file__).with_name("v1_checked.txt")
 
 CLIENT = Settings(frame_max_bytes=1024, stream_window_bytes=4096, instance=bytes(range(16)), name="client")
 SERVER = Settings(frame_max_bytes=1024, stream_window_bytes=4096, connection_window_bytes=8192, name="server", catalogue=b"\xca" * 16)
@@ -25,9 +26,10 @@ Said = list[tuple[str, bytes]]
 class Session:
     """Two machines whose every frame is written down."""
 
-    def __init__(self) -> None:
-        self.client = Connection("client", CLIENT, budget=ByteBudget(1 << 20))
-        self.server = Connection("server", SERVER, budget=ByteBudget(1 << 20))
+    def __init__(self, client: Settings = CLIENT, server: Settings = SERVER) -> None:
+        self.settings = server
+        self.client = Connection("client", client, budget=ByteBudget(1 << 20))
+        self.server = Connection("server", server, budget=ByteBudget(1 << 20))
         self.said: Said = []
         self.client_saw: list[str] = []
         self.server_saw: list[str] = []
@@ -37,10 +39,10 @@ class Session:
         while self.client.output_pending or self.server.output_pending:
             for who, speaker, listener in (("client", self.client, self.server), ("server", self.server, self.client)):
                 data = speaker.take_output(1 << 20)
-                self.said += [(who, each) for each in cut(data)]
+                self.said += [(who, each) for each in cut(data, speaker.checked)]
                 assert feed(listener, data) == b""
             if self.server.state == "GREETED":
-                self.server.send_welcome(SERVER)
+                self.server.send_welcome(self.settings)
             for connection, seen in ((self.client, self.client_saw), (self.server, self.server_saw)):
                 seen += take(connection)
 
@@ -54,13 +56,15 @@ class Session:
         return call, incoming
 
 
-def cut(data: bytes) -> Iterator[bytes]:
-    """The preface by itself, then each frame."""
+def cut(data: bytes, checked: bool) -> Iterator[bytes]:
+    """The preface by itself, then each frame, with its check sum if it has one."""
+    sums = frames.CHECK_BYTES if checked else 0
     if data.startswith(frames.PREFACE):
         yield frames.PREFACE
         data = data[len(frames.PREFACE) :]
+        sums = 0
     while data:
-        length = frames.HEADER_BYTES + int.from_bytes(data[:4])
+        length = frames.HEADER_BYTES + int.from_bytes(data[:4]) + sums
         yield data[:length]
         data = data[length:]
 
@@ -93,11 +97,29 @@ def whole_session() -> Session:
     session.server.finish(incoming)
     session.server.send_goaway("restarting")
     session.go()
+    session.server.send_status(Status(serving=False, draining=True, load=0.25, message="no database"))
+    session.client.send_ack(8)
+    session.go()
     return session
 
 
-def pinned() -> Said:
-    lines = [line.split() for line in PINNED.read_text("ascii").splitlines() if line and not line.startswith("#")]
+def checked_session() -> Said:
+    """A session with check sums, and an answer with trailers."""
+    features = {"features": (frames.CHECKED,)}
+    session = Session(msgspec.structs.replace(CLIENT, **features), msgspec.structs.replace(SERVER, **features))
+    session.go()
+    call = CallState()
+    session.client.open_call(call, b"shop.price", b"\x80", False, 0, 1, extra=(frames.TRAILERS, b""))
+    session.go()
+    incoming = session.server.calls[call.id]
+    session.server.send_reply(incoming, b"\x01", False, encode_trailers(Trailers(queue_us=7, run_us=300, load=0.5)))
+    session.server.announce_goaway("restarting")
+    session.go()
+    return session.said
+
+
+def pinned(page: Path = PINNED) -> Said:
+    lines = [line.split() for line in page.read_text("ascii").splitlines() if line and not line.startswith("#")]
     return [(who, bytes.fromhex(data)) for who, data in lines]
 
 
@@ -112,6 +134,10 @@ def test_a_session_is_said_in_the_bytes_of_version_1() -> None:
             assert msgspec.msgpack.decode(settings).items() >= msgspec.msgpack.decode(known).items()
         else:
             assert data.hex() == expected.hex()
+
+
+def test_a_checked_session_is_said_in_the_bytes_of_version_1() -> None:
+    assert [(who, data.hex()) for who, data in checked_session()] == [(who, data.hex()) for who, data in pinned(CHECKED)]
 
 
 def test_every_frame_type_is_in_it() -> None:
@@ -145,5 +171,16 @@ def take(connection: Connection) -> list[str]:
 
 def test_the_session_ran_to_its_end() -> None:
     session = whole_session()
-    assert session.client_saw == ["Opened", "Replied", "Replied", "Failed", "Drained", "ItemReceived", "Ended", "Ponged", "GoneAway"]
+    assert session.client_saw == [
+        "Opened",
+        "Replied",
+        "Replied",
+        "Failed",
+        "Drained",
+        "ItemReceived",
+        "Ended",
+        "Ponged",
+        "GoneAway",
+        "StatusReceived",
+    ]
     assert session.client.calls == session.server.calls == {}

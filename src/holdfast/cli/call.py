@@ -16,15 +16,17 @@ from typing import Any, NamedTuple, TypeVar
 import click
 import msgspec
 
-from ..client import Client, connect
+from ..client import Client, Trailers, connect
 from ..clock import SystemClock
 from ..errors import ConfigError, DeadlineExceeded, HoldfastError, MethodNotFound, Unavailable
+from ..net.trust import TlsConfig
 from ..rpc.catalogue import Catalogue, Entry
 from ..runtime.lifecycle import loop_factory
 from .arguments import Parameter, Signature, from_json, is_bytes, parse_arguments
 from .options import Style, common_options, env_option, is_terminal
 from .pipes import Sink, chunks, lines, open_source, read_whole
 from .results import Form, error_bytes, result_bytes, table
+from .tls import call_tls_options
 from .values import DURATION, format_duration
 
 T = TypeVar("T")
@@ -48,7 +50,7 @@ Examples:
   holdfast call tcp://127.0.0.1:7000 shop.place order.id=o-1 order.qty=2
   holdfast call tcp://127.0.0.1:7000 shop.watch since=0 --json
   holdfast call tcp://127.0.0.1:7000 shop.upload name=a.bin - < a.bin
-  holdfast call unix:///run/shop.sock shop.report day=2026-01-31 -o report.pdf"""
+  holdfast call tls://shop.example.com:7000 shop.report day=2026-01-31 -o report.pdf"""
 
 
 class Plan(NamedTuple):
@@ -61,6 +63,7 @@ class Plan(NamedTuple):
     attempts: int
     metadata: dict[str, str]
     insecure: bool
+    tls: TlsConfig | None
     form: Form
     style: Style
 
@@ -81,6 +84,7 @@ class Plan(NamedTuple):
 )
 @env_option("-H", "--metadata", env="METADATA", multiple=True, metavar="K=V", help="Metadata to send along; may be repeated.")
 @env_option("--insecure", env="INSECURE", is_flag=True, help="Allow plain text to an address on another host.")
+@call_tls_options
 @env_option("--raw", env="RAW", is_flag=True, help="Write bytes and text as they are, to a terminal too.")
 @env_option("-o", "--output", env="OUTPUT", metavar="FILE", help="Write results to FILE, bytes as they are; - is standard output.")
 @common_options
@@ -92,6 +96,7 @@ def command(
     attempts: int,
     metadata: tuple[str, ...],
     insecure: bool,
+    tls: TlsConfig | None,
     raw: bool,
     output: str | None,
     style: Style,
@@ -102,7 +107,7 @@ def command(
     """
     to_file = output not in (None, "-")
     form = Form(json=style.json, raw=raw or output == "-", terminal=is_terminal(sys.stdout) and not to_file)
-    plan = Plan(address, method, words, deadline, attempts, _metadata(metadata), insecure, form, style)
+    plan = Plan(address, method, words, deadline, attempts, _metadata(metadata), insecure, tls, form, style)
     try:
         descriptor = _open_output(output) if output is not None and to_file else 1
         with asyncio.Runner(loop_factory=loop_factory()[1]) as runner:
@@ -130,7 +135,7 @@ def _open_output(path: str) -> int:
 
 
 async def _run(plan: Plan, sink: Sink) -> None:
-    async with connect(plan.address, insecure=plan.insecure, attempts=plan.attempts) as client:
+    async with connect(plan.address, insecure=plan.insecure, tls=plan.tls, attempts=plan.attempts) as client:
         catalogue = await _reach(client.catalogue(), plan)
         if plan.method is None:
             await sink.write(_listing(catalogue, plan.form))
@@ -138,9 +143,11 @@ async def _run(plan: Plan, sink: Sink) -> None:
         entry = catalogue.find(plan.method)
         if entry is None:
             raise _unknown_method(catalogue, plan)
+        told: list[Trailers] = []
+        asking = client.using(trailers=lambda _, trailers: told.append(trailers))
         started_at = SystemClock.now()
-        await _call(client, entry, signature_of(entry, catalogue), plan, sink)
-        _closing_line(SystemClock.now() - started_at, plan.style)
+        await _call(asking, entry, signature_of(entry, catalogue), plan, sink)
+        _closing_line(SystemClock.now() - started_at, told, plan.style)
 
 
 async def _reach(catalogue: Awaitable[T], plan: Plan) -> T:
@@ -230,7 +237,10 @@ async def _items(descriptor: int, signature: Signature) -> AsyncGenerator[object
             yield from_json(text, signature.items, signature.components, f"item {number} of {signature.stream}")
 
 
-def _closing_line(took_s: float, style: Style) -> None:
+def _closing_line(took_s: float, told: list[Trailers], style: Style) -> None:
     if style.verbose or (is_terminal(sys.stderr) and not style.quiet and not style.json):
         text = f"ok in {format_duration(took_s)}"
+        for trailers in told[-1:]:  # of the attempt that was answered
+            waited, ran = format_duration(trailers.queue_us / 1e6), format_duration(trailers.run_us / 1e6)
+            text += f" (at the server: waited {waited}, ran {ran}; its load is {trailers.load:.0%})"
         click.echo(click.style(text, fg="green") if style.colour(sys.stderr) else text, err=True)

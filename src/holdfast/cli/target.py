@@ -1,4 +1,4 @@
-"""`MODULE:ATTR` made into a Service, or into one line that says why not.
+"""`MODULE:ATTR` made into a Service, or into what makes a protocol, or into one line that says why not.
 
 Owned here: importing somebody's module. What may never happen: a traceback of ours for a mistake of theirs; the line that is shown is the
 line of *their* file that failed.
@@ -6,24 +6,29 @@ line of *their* file that failed.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import re
 import sys
 import traceback
+import typing
 from collections.abc import Iterable
 from types import ModuleType
+from typing import cast
 
 from ..errors import ConfigError
+from ..net.hosted import ProtocolFactory
 from ..service import Service
 from .text import suggestion
 
 
-def load_service(target: str, app_dir: str = ".") -> Service:
-    """Import `module` or `module:attribute` (dots allowed in both) with `app_dir` first on the path, and return the Service.
+def load_target(target: str, app_dir: str = ".") -> Service | ProtocolFactory:
+    """Import `module` or `module:attribute` (dots allowed in both) with `app_dir` first on the path, and return what can be served.
 
-    Raises: ConfigError, one line: the form is wrong, no such module or attribute (with the nearest name), not a Service, more than one
-        Service to choose from, or the module's own error with its file, line and text.
+    That is a Service; or, named by its attribute, a protocol class, or a function annotated to return a protocol.
+    Raises: ConfigError, one line: the form is wrong, no such module or attribute (with the nearest name), nothing that can be served, more
+        than one Service to choose from, or the module's own error with its file, line and text.
     """
     module_name, colon, attribute = target.partition(":")
     if target.endswith(".py") or "/" in target:
@@ -90,7 +95,7 @@ def _services(module: ModuleType) -> list[str]:
     return list(seen.values())
 
 
-def _only_service(module: ModuleType, name: str) -> Service:
+def _only_service(module: ModuleType, name: str) -> Service | ProtocolFactory:
     names = _services(module)
     if len(names) == 1:
         return _attribute(module, name, names[0])
@@ -99,7 +104,7 @@ def _only_service(module: ModuleType, name: str) -> Service:
     raise ConfigError(f"the module {name!r} has {len(names)} Services; choose one: {_join(f'{name}:{n}' for n in names)}")
 
 
-def _attribute(module: ModuleType, module_name: str, attribute: str) -> Service:
+def _attribute(module: ModuleType, module_name: str, attribute: str) -> Service | ProtocolFactory:
     value: object = module
     for part in attribute.split("."):
         if not hasattr(value, part):
@@ -107,10 +112,22 @@ def _attribute(module: ModuleType, module_name: str, attribute: str) -> Service:
             near = suggestion(part, [*_services(module), *known])
             raise ConfigError(f"the module {module_name!r} has no {attribute!r}{near or _has(module)}")
         value = getattr(value, part)
-    if not isinstance(value, Service):
-        kind = "a function" if callable(value) and not isinstance(value, type) else f"of type {type(value).__name__}"
-        raise ConfigError(f"{module_name}:{attribute} is {kind}, not a Service{_has(module)}")
-    return value
+    if isinstance(value, Service):
+        return value
+    if _makes_protocols(value):
+        return cast("ProtocolFactory", value)
+    kind = "a function" if callable(value) and not isinstance(value, type) else f"of type {type(value).__name__}"
+    raise ConfigError(f"{module_name}:{attribute} is {kind}, not a Service{_has(module)}")
+
+
+def _makes_protocols(value: object) -> bool:
+    """Whether it is a protocol class, or a function that says it returns a protocol: what it does otherwise, nobody knows before it ran."""
+    if not isinstance(value, type) and callable(value):
+        try:
+            value = typing.get_type_hints(value).get("return")
+        except (NameError, TypeError):
+            return False
+    return isinstance(value, type) and issubclass(value, asyncio.BaseProtocol)
 
 
 def _has(module: ModuleType) -> str:

@@ -24,6 +24,9 @@ SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 UNIX_PATH_MAX_BYTES = 103
 """What every kernel takes in a sockaddr_un: macOS 104 with the closing zero, Linux 108."""
 
+ADDRESS_MAX_CHARS = 300
+"""A host name has 253."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
@@ -69,17 +72,28 @@ def is_loopback(host: str) -> bool:
     return (mapped or literal).is_loopback
 
 
+def is_host(text: str) -> bool:
+    """Whether `text` can be a host: a name, or a literal without brackets."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text.lower()) is not None
+    return True
+
+
 def parse_address(text: str) -> Address:
     """Read one address.
 
     Raises: ConfigError that quotes the text and says what to write instead.
     """
     text = text.strip()
+    if len(text) > ADDRESS_MAX_CHARS:
+        _refuse(text, f"it has {len(text)} characters, and no address has more than {ADDRESS_MAX_CHARS}")
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _without_scheme(text)
     if scheme not in SCHEMES:
-        _refuse(text, f"{scheme!r} is no scheme; the schemes are {', '.join(SCHEMES)}")
+        _refuse(text, f"{_quoted(scheme)} is no scheme; the schemes are {', '.join(SCHEMES)}")
     if "," in rest:
         _refuse(text, "a comma separates addresses; give one")
     if scheme == "unix":
@@ -135,7 +149,7 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
         _refuse(text, "expected a port at the end, such as tcp://127.0.0.1:7000; port 0 lets the kernel choose")
     host = _host(text, host)
     if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
-        _refuse(text, f"expected a port from 0 to 65535 at the end, and found {port_text!r}")
+        _refuse(text, f"expected a port from 0 to 65535 at the end, and found {_quoted(port_text)}")
     return host, int(port_text)
 
 
@@ -145,9 +159,9 @@ def _host(text: str, host: str) -> str:
         try:
             compressed = ipaddress.IPv6Address(literal).compressed
         except ValueError:
-            _refuse(text, f"{literal!r} is not an IPv6 address")
+            _refuse(text, f"{_quoted(literal)} is not an IPv6 address")
         if "%" in host and not _ZONE.fullmatch(zone):
-            _refuse(text, f"{zone!r} is not the name of a network interface")
+            _refuse(text, f"{_quoted(zone)} is not the name of a network interface")
         return f"{compressed}%{zone}" if zone else compressed
     if ":" in host:
         _refuse(text, "an IPv6 address stands in brackets, such as tcp://[::1]:7000")
@@ -158,12 +172,17 @@ def _host(text: str, host: str) -> str:
         try:
             return ipaddress.IPv4Address(host).compressed
         except ValueError:
-            _refuse(text, f"{host!r} is not an IPv4 address; it takes four numbers from 0 to 255, such as 127.0.0.1")
+            _refuse(text, f"{_quoted(host)} is not an IPv4 address; it takes four numbers from 0 to 255, such as 127.0.0.1")
     if not _HOST.fullmatch(host):
-        _refuse(text, f"{host!r} is not a host name")
+        _refuse(text, f"{_quoted(host)} is not a host name")
     return host
 
 
 def _refuse(text: str, why: str) -> NoReturn:
-    shown = text if len(text) <= 200 else text[:200] + "…"
-    raise ConfigError(f"cannot read the address {shown!r}: {why}")
+    raise ConfigError(f"cannot read the address {_quoted(text)}: {why}")
+
+
+def _quoted(text: str) -> str:
+    """Text as it can be shown: escaped, and only so much of it."""
+    quoted = repr(text)
+    return quoted if len(quoted) <= 200 else quoted[:200] + "…"

@@ -10,14 +10,27 @@ What may never happen here: a receiver called from inside the other one's call; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
+from typing import NoReturn
 
+from ..context import PeerCertificate
 from ..control.wheel import Timer, Wheel
 from ..errors import ConfigError, ProtocolError, Unavailable
 from ..facts import ConnectionRefused, Emit
 from .address import Address
-from .link import HIGH_WATER_BYTES, LOW_WATER_BYTES, REST_MAX_BYTES, SEND_STALL_S, Link, Listening, ListenOptions, Receiver
+from .link import (
+    HIGH_WATER_BYTES,
+    LOW_WATER_BYTES,
+    REST_MAX_BYTES,
+    SEND_STALL_S,
+    DatagramOptions,
+    Link,
+    Listening,
+    ListenOptions,
+    Receiver,
+    WhenFull,
+)
 from .stall import StallWatch
 
 CHUNK_BYTES = 64 * 1024
@@ -80,8 +93,15 @@ class MemoryNetwork:
             raise ours.error
         return ours
 
-    async def listen(self, address: Address, make_receiver: Callable[[], Receiver], options: ListenOptions, emit: Emit) -> Listening:
-        """Accept links at `address`. The options say nothing to memory. See `Network.listen`.
+    async def listen(
+        self,
+        address: Address,
+        make_receiver: Callable[[], Receiver],
+        options: ListenOptions,
+        emit: Emit,
+        when_full: WhenFull | None = None,
+    ) -> Listening:
+        """Accept links at `address`. The options say nothing to memory, and it is never full. See `Network.listen`.
 
         Raises: ConfigError when the name is in use, or for any scheme but memory.
         Cancel: loses nothing; there is nothing to wait for.
@@ -91,6 +111,22 @@ class MemoryNetwork:
             raise ConfigError(f"cannot listen at {address}: the name is in use in this MemoryNetwork; choose another")
         listening = self._names[address.host] = MemoryListening(self._names, address, make_receiver, emit)
         return listening
+
+    async def datagrams(
+        self,
+        address: Address,
+        make_protocol: Callable[[], asyncio.DatagramProtocol],
+        options: DatagramOptions,
+        emit: Emit,
+        *,
+        connect: bool,
+    ) -> NoReturn:
+        """There are none here: a test of datagrams opens real ones, on udp://127.0.0.1:0.
+
+        Raises: ConfigError, always.
+        Cancel: loses nothing; there is nothing to wait for.
+        """
+        raise ConfigError(f"{address}: a MemoryNetwork has no datagrams; open udp://127.0.0.1:0 with a KernelNetwork instead")
 
 
 def _require_memory(address: Address) -> None:
@@ -103,6 +139,7 @@ class MemoryListening:
 
     def __init__(self, names: dict[str, MemoryListening], address: Address, make_receiver: Callable[[], Receiver], emit: Emit) -> None:
         self.address = address
+        self.options: Mapping[str, object] = {}
         self._names = names
         self._make_receiver = make_receiver
         self._emit = emit
@@ -128,7 +165,9 @@ class MemoryLink:
     __slots__ = (
         "_closing",
         "_delivering",
+        "_high_bytes",
         "_lost",
+        "_low_bytes",
         "_network",
         "_out",
         "_paused_reading",
@@ -142,10 +181,13 @@ class MemoryLink:
         "peer",
     )
 
+    certificate: PeerCertificate | None = None
     other: MemoryLink
 
     def __init__(self, network: MemoryNetwork, *, local: str, peer: str) -> None:
         self._network = network
+        self._high_bytes = network.high_water_bytes
+        self._low_bytes = network.low_water_bytes
         self._receiver: Receiver | None = None
         self._out = bytearray()
         self._rest = b""
@@ -178,7 +220,10 @@ class MemoryLink:
             return
         self._out += data
         self._deliver_soon()
-        if len(self._out) > self._network.high_water_bytes and not self._paused_writing:
+        self._pause_above_high_water()
+
+    def _pause_above_high_water(self) -> None:
+        if len(self._out) > self._high_bytes and not self._paused_writing:
             self._paused_writing = True
             network = self._network
             self._watch = StallWatch(network.wheel, network.send_stall_s, self.write_buffer_bytes, self._stalled)
@@ -186,6 +231,11 @@ class MemoryLink:
 
     def write_buffer_bytes(self) -> int:
         return len(self._out)
+
+    def set_write_limits(self, high_bytes: int, low_bytes: int) -> None:
+        self._high_bytes, self._low_bytes = high_bytes, low_bytes
+        if not self._closing:
+            self._pause_above_high_water()
 
     def pause_reading(self) -> None:
         self._paused_reading = True
@@ -240,7 +290,7 @@ class MemoryLink:
             other._offer(chunk)
         if self._over():  # by what the other end did with the chunk
             return
-        if self._paused_writing and len(self._out) <= self._network.low_water_bytes:
+        if self._paused_writing and len(self._out) <= self._low_bytes:
             self._paused_writing = False
             if not self._closing:
                 self._unwatch()
@@ -285,7 +335,12 @@ class MemoryLink:
     def _end_of_stream(self) -> None:
         if self._closing or self._receiver is None:
             return
-        self._tell(lambda receiver: receiver.eof_received())
+        try:
+            if self._receiver.eof_received():
+                return
+        except Exception as error:
+            self._fail(error)
+            return
         self.close()
 
     def _cut(self, error: Exception | None) -> None:

@@ -1,43 +1,34 @@
 """A link over a kernel stream socket, TCP or Unix.
 
-Owns: reading into one scratch buffer, keeping what a receiver left unused, and the end of a link in all its forms.
+Owns: what a transport tells a link, and the end of a link in all its forms. Offering bytes and keeping what is left is in `rest.py`.
 
-Theory. A private read buffer per connection costs 256 KiB times the number of connections, nearly all of them idle. So every link of a
-thread reads into the same scratch: between `get_buffer` and the return of `buffer_updated` the loop does nothing else, and by then the
-receiver has used what is whole. What is left, the beginning of a frame, is kept as `bytes` of its own size and put in front of the
-next read. When it is large (over half the scratch) the link gets a buffer of its own until it has been used.
+Theory of the close. A kernel that closes a socket with unread bytes, or gets more of them afterwards, sends a reset, and a reset may take
+from the peer what we wrote last: the reason in a GOAWAY, the last answers. So `close` writes what there is, then says that no more comes,
+and goes on reading, for nobody, until the peer says the same (RFC 9112, 9.6 has it for HTTP). That is bounded: LINGER_MAX_BYTES are taken,
+then the peer is left to wait; and after `linger_s` in which the kernel got rid of nothing the socket is closed whatever comes.
 
 What may never happen here: an exception of one receiver that reaches the loop or another link; a second call for the same end; a kernel
-call of our own (`network.py` hands in the two that are needed, in `LinkShared`).
+call of our own (`sockets.py` has the two that are needed, in `LinkShared`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import cast
 
 import msgspec
 
+from ..context import PeerCertificate
 from ..control.wheel import Timer, Wheel
-from ..errors import ProtocolError
 from .address import Address
-from .link import REST_MAX_BYTES, Receiver
+from .link import Receiver
+from .rest import Offering, scratch_of_this_thread
 from .stall import StallWatch
 
-SCRATCH_BYTES = 256 * 1024
-REST_IN_SCRATCH_BYTES = SCRATCH_BYTES // 2
-
-_threads = threading.local()
-
-
-def scratch_of_this_thread() -> memoryview:
-    """The buffer every link of this thread reads into. One per thread, because two loops may read at the same moment."""
-    found = getattr(_threads, "scratch", None)
-    if found is None:
-        found = _threads.scratch = memoryview(bytearray(SCRATCH_BYTES))
-    return cast("memoryview", found)
+LINGER_S = 1.0
+LINGER_MAX_BYTES = 8 * 1024 * 1024
+"""What a closing link takes of a peer that goes on sending: twice the largest window we give, so what was under way is in."""
 
 
 class LinkShared(msgspec.Struct, frozen=True):
@@ -46,6 +37,7 @@ class LinkShared(msgspec.Struct, frozen=True):
     Attributes:
         unsent_bytes: how many bytes the kernel holds for the peer, of a transport's socket; 0 where it cannot tell.
         reset_on_close: makes the close of a transport's socket a reset.
+        linger_s: how long a closing link waits for the peer's end while nothing moves.
     """
 
     wheel: Wheel
@@ -54,9 +46,10 @@ class LinkShared(msgspec.Struct, frozen=True):
     low_water_bytes: int
     unsent_bytes: Callable[[object], int]
     reset_on_close: Callable[[object], None]
+    linger_s: float = LINGER_S
 
 
-class StreamLink(asyncio.BufferedProtocol):
+class StreamLink(Offering, asyncio.BufferedProtocol):
     """Both a Link (to the receiver above) and a protocol (to the transport below).
 
     Args:
@@ -67,38 +60,19 @@ class StreamLink(asyncio.BufferedProtocol):
         error: why the link ended, when it was not in the ordinary way.
     """
 
-    __slots__ = (
-        "_aside",
-        "_closing",
-        "_filled",
-        "_paused",
-        "_receiver",
-        "_rest",
-        "_scratch",
-        "_shared",
-        "_transport",
-        "_watch",
-        "_make_receiver",
-        "error",
-        "local",
-        "peer",
-    )
+    __slots__ = ("_discarded", "_heard_all", "_make_receiver", "_said_all", "_shared", "_transport", "_watch", "local")
+    certificate: PeerCertificate | None = None
 
     def __init__(self, shared: LinkShared, make_receiver: Callable[[], Receiver], *, local: str = "", peer: str = "") -> None:
+        super().__init__(scratch_of_this_thread(), peer)
         self._shared = shared
         self._make_receiver = make_receiver
-        self._receiver: Receiver | None = None
         self._transport: asyncio.Transport | None = None
-        self._scratch = scratch_of_this_thread()
-        self._rest = b""  # what the receiver left unused, while it is small
-        self._aside: memoryview | None = None  # and while it is large: a buffer of our own, of which the first _filled bytes count
-        self._filled = 0
         self._watch: StallWatch | Timer | None = None
-        self._closing = False
-        self._paused = False
-        self.error: Exception | None = None
+        self._heard_all = False  # the peer said that no more comes
+        self._said_all = False  # we are closing, and what was written has left the process
+        self._discarded = 0
         self.local = local
-        self.peer = peer
 
     # ---------------------------------------------------------------------------------------------------- Link, for the receiver
 
@@ -109,19 +83,18 @@ class StreamLink(asyncio.BufferedProtocol):
     def write_buffer_bytes(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    def set_write_limits(self, high_bytes: int, low_bytes: int) -> None:
+        if not self._closing and self._transport is not None:
+            self._transport.set_write_buffer_limits(high_bytes, low_bytes)
+
     def pause_reading(self) -> None:
         if not self._closing and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._closing or not self._paused or self._transport is None:
-            return
-        self._paused = False
-        if self._rest or self._aside is not None:
-            asyncio.get_running_loop().call_soon(self._offer_rest)
-        else:
-            self._transport.resume_reading()
+        if not self._closing and self._paused and self._transport is not None:
+            self._resume_reading()
 
     def close(self) -> None:
         transport = self._transport
@@ -131,11 +104,19 @@ class StreamLink(asyncio.BufferedProtocol):
         self._closing = True
         self._forget_rest()
         self._unwatch()
+        lingers = not self._heard_all and self._shared.linger_s > 0
         if transport.get_write_buffer_size():
             # From here on nothing is added, so this is bounded by time alone and not by progress.
             wheel = self._shared.wheel
             self._watch = wheel.at(wheel.now() + self._shared.send_stall_s, self._stalled)
-        transport.close()
+            if lingers:
+                transport.set_write_buffer_limits(0)  # so that `resume_writing` comes when all has left
+        elif lingers:
+            self._say_all()
+        if not lingers:
+            transport.close()
+        elif not transport.is_reading():
+            transport.resume_reading()
 
     def abort(self) -> None:
         self._closing = True
@@ -147,6 +128,11 @@ class StreamLink(asyncio.BufferedProtocol):
 
     def is_closing(self) -> bool:
         return self._closing
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is over, or never began."""
+        return self._transport is None
 
     def give_up(self) -> None:
         """Abort a link whose making was cut short.
@@ -175,38 +161,19 @@ class StreamLink(asyncio.BufferedProtocol):
         except Exception as error:
             self._fail(error)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next read goes: behind what was left of the last one."""
-        if self._aside is not None:
-            return self._aside[self._filled :]
-        rest = self._rest
-        if rest:
-            size = len(rest)
-            self._scratch[:size] = rest
-            return self._scratch[size:]
-        return self._scratch
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Offer what was read to the receiver, with what was left before in front."""
-        if self._closing:
-            return
-        aside = self._aside
-        data = self._scratch[: len(self._rest) + nbytes] if aside is None else aside[: self._filled + nbytes]
-        if self._paused:  # a read that was under way when reading was paused
-            self._keep(data, 0)
-        else:
-            self._offer(data)
-
-    def eof_received(self) -> None:
-        """The peer will send no more: tell the receiver, then close."""
+    def eof_received(self) -> bool:
+        """The peer will send no more: tell the receiver, then close. A link that is closing ends here: the transport closes by itself."""
+        self._heard_all = True
         if self._closing or self._receiver is None:
-            return
+            return False
         try:
-            self._receiver.eof_received()
+            if self._receiver.eof_received():
+                return True  # the transport stays; the receiver goes on writing
         except Exception as error:
             self._fail(error)
-            return
+            return False
         self.close()
+        return False
 
     def pause_writing(self) -> None:
         """The transport holds more than the high water mark."""
@@ -221,6 +188,8 @@ class StreamLink(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """The transport is down to the low water mark."""
+        if self._closing and not self._heard_all:
+            asyncio.get_running_loop().call_soon(self._say_all)  # not from here: asyncio's transport is in the middle of a write
         if self._receiver is None or self._closing:
             return  # while closing, the watch is for the end of it
         self._unwatch()
@@ -236,60 +205,52 @@ class StreamLink(asyncio.BufferedProtocol):
         self._closing = True
         self._forget_rest()
         self._unwatch()
-        self.error = self.error or exc
+        if not self._said_all:  # a reset after our last word is how some peers hang up
+            self.error = self.error or exc
         if receiver is not None:
             receiver.link_lost(self.error)
 
     # ------------------------------------------------------------------------------------------------------------------- inside
 
-    def _offer(self, data: memoryview) -> None:
-        receiver = self._receiver
-        if receiver is None:
+    def _say_all(self) -> None:
+        """What was written has left the process: tell the peer that this was all, and wait for its end."""
+        transport = self._transport
+        if transport is None or self._said_all or transport.is_closing():
             return
+        self._unwatch()
+        self._said_all = True
         try:
-            used = receiver.bytes_received(data)
-            if not 0 <= used <= len(data):
-                raise ValueError(f"bytes_received returned {used}: expected how many of the {len(data)} bytes were used")
-        except Exception as error:
-            self._fail(error)
+            transport.write_eof()
+        except OSError:
+            transport.abort()  # the peer is gone already
             return
-        if not self._closing:
-            self._keep(data, used)
+        now = self._shared.wheel.now()
+        self._linger(now + self._shared.send_stall_s, self._unsent_bytes())
 
-    def _offer_rest(self) -> None:
-        """Reading was resumed: what was left may well be whole, only the receiver did not want it then."""
-        if self._closing or self._paused or self._transport is None:
-            return
-        data = memoryview(self._rest) if self._aside is None else self._aside[: self._filled]
-        self._offer(data)
-        if not self._closing and not self._paused:
+    def _linger(self, until: float, unsent: int) -> None:
+        """Wait for the peer's end, and longer than `linger_s` only while the kernel is still bringing it what we wrote."""
+        wheel = self._shared.wheel
+        self._watch = wheel.at(min(wheel.now() + self._shared.linger_s, until), lambda: self._lingered(until, unsent))
+
+    def _lingered(self, until: float, before: int) -> None:
+        unsent = self._unsent_bytes()
+        if 0 < unsent < before and self._shared.wheel.now() < until:
+            self._linger(until, unsent)
+        elif self._transport is not None:
+            self._transport.close()
+
+    def _discard(self, nbytes: int) -> None:
+        self._discarded += nbytes
+        if self._discarded > LINGER_MAX_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _stop_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()  # uvloop begins to read after `connection_made`, even when that paused it
+
+    def _read_on(self) -> None:
+        if self._transport is not None:
             self._transport.resume_reading()
-
-    def _keep(self, data: memoryview, used: int) -> None:
-        left = len(data) - used
-        if left > REST_IN_SCRATCH_BYTES:
-            self._keep_aside(data, used, left)
-            return
-        self._rest = bytes(data[used:]) if left else b""
-        self._aside = None
-
-    def _keep_aside(self, data: memoryview, used: int, left: int) -> None:
-        """Keep what is too much for the scratch. `data` may be the buffer we have: then nothing needs to move."""
-        if left > REST_MAX_BYTES:
-            self._fail(ProtocolError(f"{left} bytes of {self.peer} wait unused, and a link keeps at most {REST_MAX_BYTES}"))
-            return
-        aside = self._aside
-        if aside is None or used or left > len(aside) * 3 // 4:
-            # A new one, never a longer one: a loop may still hold a view of the old, and a bytearray with views cannot grow.
-            self._aside = memoryview(bytearray(left * 2))
-            self._aside[:left] = data[used:]
-        self._filled = left
-        self._rest = b""
-
-    def _forget_rest(self) -> None:
-        self._rest = b""
-        self._aside = None
-        self._filled = 0
 
     def _fail(self, error: Exception) -> None:
         self.error = self.error or error
@@ -299,7 +260,10 @@ class StreamLink(asyncio.BufferedProtocol):
         if self._transport is None:
             return 0
         # The kernel's share counts: it takes megabytes before it asks for more, and a slow reader moves only that for a long time.
-        return self._transport.get_write_buffer_size() + self._shared.unsent_bytes(self._transport.get_extra_info("socket"))
+        return self._transport.get_write_buffer_size() + self._unsent_bytes()
+
+    def _unsent_bytes(self) -> int:
+        return 0 if self._transport is None else self._shared.unsent_bytes(self._transport.get_extra_info("socket"))
 
     def _stalled(self) -> None:
         waiting = self.write_buffer_bytes()

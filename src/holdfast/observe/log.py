@@ -22,12 +22,16 @@ from ..facts import (
     CallEnded,
     CallRetried,
     CallShed,
+    CertificateExpiring,
     ConnectFailed,
     ConnectionRefused,
+    DatagramsDropped,
     Fact,
     HandlerFailed,
     HandlerOverran,
+    ProtocolFailed,
     StreamAbandoned,
+    TlsReloadFailed,
 )
 from .fan import EmitFailed
 
@@ -37,12 +41,16 @@ LEVELS: dict[type[Fact], Level] = {
     CallEnded: "debug",
     CallRetried: "debug",
     CallShed: "warning",
+    CertificateExpiring: "warning",
     ConnectFailed: "warning",
     ConnectionRefused: "warning",
+    DatagramsDropped: "warning",
     EmitFailed: "error",
     HandlerFailed: "error",
     HandlerOverran: "warning",
+    ProtocolFailed: "error",
     StreamAbandoned: "warning",
+    TlsReloadFailed: "error",
 }
 """How loud each kind is; a kind that is not here is `info`. `debug` is written only when the log is verbose."""
 

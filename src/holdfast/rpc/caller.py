@@ -11,10 +11,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
+import msgspec
+
 from ..errors import BadReply, DeadlineExceeded, HoldfastError, OutcomeUnknown, Overloaded, ProtocolError, Unavailable
-from ..facts import ConnectionOpened
+from ..facts import ConnectionOpened, ServerStatus
 from ..handler import Request
 from ..wire import (
     CallState,
@@ -27,16 +31,24 @@ from ..wire import (
     ItemReceived,
     Opened,
     Replied,
+    Status,
+    StatusReceived,
+    Trailers,
     Unusable,
+    decode_trailers,
+    frames,
 )
-from ..wire.frames import RAW
 from .codes import decode_error
-from .session import EARLY_CHUNKS, Session, SessionShared, wire_deadline_ms
+from .session import EARLY_CHUNKS, Session, SessionShared, wants_checksum, wire_deadline_ms
 from .streams import ItemBuffer
 
 Extra = tuple[int, bytes] | None
 ATTEMPT_CLASS = {"original": 0, "retry": 1, "hedge": 2}
 LINE_MAX = 10_000
+
+
+OnTrailers = Callable[[str, Trailers], None]
+"""Told the method and what the server said beside its answer. Called on the loop; must not raise."""
 
 
 class Outcall(CallState, eq=False):
@@ -48,23 +60,28 @@ class Outcall(CallState, eq=False):
     total_at: float = math.inf
     method: str = ""
     number: int = 0
+    on_trailers: OnTrailers | None = None
 
 
 class CallerSession(Session):
     """The calling side of one connection."""
 
-    __slots__ = ("_calls_max", "_gone", "_opened", "_line", "_written_id", "answered", "going")
+    __slots__ = ("_acked", "_calls_max", "_gone", "_line", "_opened", "answered", "going", "status")
     side = "client"
 
-    def __init__(self, shared: SessionShared) -> None:
-        super().__init__(shared, Connection("client", shared.settings, budget=shared.budget))
+    def __init__(self, shared: SessionShared, address: str = "") -> None:
+        settings = shared.settings
+        if wants_checksum(shared.checksum, address):
+            settings = msgspec.structs.replace(settings, features=(*settings.features, frames.CHECKED))
+        super().__init__(shared, Connection("client", settings, budget=shared.budget))
         self._opened: asyncio.Future[None] | None = shared.loop.create_future()
         self._line: deque[asyncio.Future[None]] | None = None
-        self._written_id = 0
+        self._acked = 0
         self._calls_max = 0
         self._gone: asyncio.Future[None] | None = None
         self.answered = False
         self.going = False
+        self.status = Status()
 
     @property
     def usable(self) -> bool:
@@ -100,6 +117,9 @@ class CallerSession(Session):
         """
         if call.expires_at <= now:
             raise DeadlineExceeded(f"{call.method}: the deadline passed before the call was sent", executed="no")
+        extra: Extra = request.extra
+        if call.on_trailers is not None:
+            extra = (frames.TRAILERS, b"") if extra is None else (extra[0] | frames.TRAILERS, extra[1])
         self.conn.open_call(
             call,
             request.wire_name,
@@ -108,7 +128,7 @@ class CallerSession(Session):
             wire_deadline_ms(request.deadline_at, now),
             request.number,
             ATTEMPT_CLASS[request.attempt],
-            request.extra,
+            extra,
             sends,
             takes,
         )
@@ -121,7 +141,7 @@ class CallerSession(Session):
         expires_at = call.expires_at
         deadline_ms = 0 if expires_at == math.inf else wire_deadline_ms(expires_at, now)
         conn = self.conn
-        if extra is not None or not conn.open_plain_call(call, wire_name, body, RAW if raw else 0, deadline_ms, number):
+        if extra is not None or not conn.open_plain_call(call, wire_name, body, frames.RAW if raw else 0, deadline_ms, number):
             conn.open_call(call, wire_name, body, raw, deadline_ms, number, 0, extra)
         if expires_at < self._earliest:
             self.expire_by(expires_at)
@@ -138,8 +158,8 @@ class CallerSession(Session):
         return self._paused or len(conn.calls) >= self._calls_max
 
     async def room(self) -> None:
-        """Wait until one more call may be opened. Raises: Overloaded when too many wait already. Cancel: loses nothing."""
-        while self.full and not self.closed:
+        """Wait until one more call may be opened, or none ever will. Raises: Overloaded when too many wait. Cancel: loses nothing."""
+        while self.full and self.usable:
             if self._paused:
                 await self.writable()
                 continue
@@ -154,7 +174,7 @@ class CallerSession(Session):
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
                     self._next_in_line()  # it was our turn: pass it on
-                else:
+                elif self._line is not None and waiter in self._line:  # or a turn has passed over it already
                     self._line.remove(waiter)
                 raise
 
@@ -165,6 +185,13 @@ class CallerSession(Session):
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+    def _wake_line(self) -> None:
+        """No call will be opened here any more: whoever waits for room looks for another connection."""
+        line, self._line = self._line, None
+        for waiter in line or ():
+            if not waiter.done():
+                waiter.set_result(None)
 
     def give_up(self, call: Outcall) -> bool:
         """Cancel a call. False when the server surely cannot have executed it."""
@@ -182,9 +209,7 @@ class CallerSession(Session):
         return maybe_executed
 
     def flush(self) -> None:
-        """As in Session; and remember which calls may have reached the server."""
-        if self.link is not None and not self._paused and not self.closed and not self.link.is_closing():
-            self._written_id = self.conn.last_id
+        """As in Session; and close, once the server wants no more calls and has answered those it has."""
         super().flush()
         if self.going and not self.conn.calls and self.link is not None and self.conn.state == "OPEN":
             self.link.close()
@@ -201,6 +226,8 @@ class CallerSession(Session):
             if call.buffer is not None:
                 call.buffer.over(None if future is not None else BadReply(f"{call.method} answered a stream with one result"))
             self.answered = True
+            if event.trailers:  # type: ignore[attr-defined]
+                self._tell_trailers(call, event.trailers)  # type: ignore[attr-defined]
             if self._line:
                 self._next_in_line()
         elif kind is ItemReceived:
@@ -211,9 +238,11 @@ class CallerSession(Session):
     def _on_rare_event(self, event: Event, now: float) -> None:
         if isinstance(event, Ended):
             self.answered = True
+            self._tell_trailers(event.call, event.trailers)
             self._finish(event.call, None)
         elif isinstance(event, Failed):
             self.answered = True
+            self._tell_trailers(event.call, event.trailers)
             self._finish(event.call, decode_error(event.body))
         elif isinstance(event, Unusable):
             self._finish(event.call, BadReply(f"the reply cannot be taken: {event.message}"))
@@ -223,6 +252,21 @@ class CallerSession(Session):
             self._welcomed()
         elif isinstance(event, GoneAway):
             self._gone_away(event)
+        elif isinstance(event, StatusReceived):
+            self.status = status = event.status
+            peer = self.link.peer if self.link is not None else ""
+            self._shared.emit(ServerStatus(peer, status.serving, status.draining, status.load, status.message))
+
+    def _tell_trailers(self, call: CallState, trailers: bytes) -> None:
+        assert isinstance(call, Outcall)
+        if trailers and call.on_trailers is not None:
+            found = decode_trailers(trailers)
+            if found is not None:
+                try:
+                    call.on_trailers(call.method, found)
+                except Exception as error:  # theirs; other calls wait for what came with it
+                    told = {"message": f"holdfast client: what was told of the trailers of {call.method} raised", "exception": error}
+                    self._shared.loop.call_exception_handler(told)
 
     def _welcomed(self) -> None:
         opened, self._opened = self._opened, None
@@ -250,15 +294,17 @@ class CallerSession(Session):
 
     def _gone_away(self, event: GoneAway) -> None:
         self.going = True
+        if self._opened is not None:
+            self._reason = self._reason or Unavailable(f"the server turned us away: {event.message}")
+            self._refuse_opening(self._reason)
+            return
         if event.reason != 0:
             self._reason = self._reason or ProtocolError(f"the server ended the connection: {event.message}")
-        if self._opened is not None:
-            self._refuse_opening(Unavailable(f"the server turned us away: {event.message}"))
-            return
-        for call in list(self.conn.calls.values()):
-            if call.id > event.last_call_id:
-                self.conn.cancel(call)
-                self._finish(call, Unavailable(f"the server took no more calls: {event.message}"))
+        refused = list(takewhile(lambda call: call.id > event.last_call_id, reversed(self.conn.calls.values())))
+        for call in reversed(refused):
+            self.conn.cancel(call)
+            self._finish(call, Unavailable(f"the server took no more calls: {event.message}"))
+        self._wake_line()
 
     def _errored(self, error: ProtocolError) -> None:
         self._refuse_opening(error)
@@ -284,6 +330,16 @@ class CallerSession(Session):
         if self._line:
             self._next_in_line()
 
+    def _liveness(self, now: float) -> float:
+        """As in Session; and tell the server from time to time which of our calls it may forget."""
+        next_at = super()._liveness(now)
+        if self.conn.state == "OPEN" and not self.closed:
+            settled = self._shared.settled()
+            if settled > self._acked:
+                self._acked = settled
+                self.conn.send_ack(settled)
+        return next_at
+
     def _expires_at(self, call: CallState) -> float:
         assert isinstance(call, Outcall)
         return call.expires_at
@@ -303,13 +359,10 @@ class CallerSession(Session):
     def _lost(self, calls: list[CallState], reason: HoldfastError) -> None:
         self._refuse_opening(reason if reason.executed == "no" else Unavailable(str(reason)))
         for call in calls:
-            if call.id > self._written_id:
+            if call.id > self.conn.sent_id:
                 self._finish(call, Unavailable(f"{reason}; the call had not left"))
             else:
                 self._finish(call, OutcomeUnknown(f"{reason}; whether the call was executed is unknown"))
         if self._gone is not None:
             self._gone.set_result(None)
-        line, self._line = self._line, None
-        for waiter in line or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake_line()

@@ -134,8 +134,10 @@ class Catalogue(msgspec.Struct, frozen=True, dict=True):
     def decode(cls, body: bytes | memoryview) -> Catalogue:
         """Read a catalogue a server sent. Raises: ProtocolError when it is none."""
         try:
-            return _decode(body)
-        except (ValueError, RecursionError) as error:
+            found = _decode(body)
+            _ = found.digest  # a schema may hold what can be read and not written: a map with keys that are no text
+            return found
+        except (ValueError, TypeError, RecursionError) as error:
             raise ProtocolError(
                 f"the server's catalogue cannot be read ({error}); the server runs another version or is not one"
             ) from error

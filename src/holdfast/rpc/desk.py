@@ -16,11 +16,16 @@ import msgspec
 
 from ..clock import Clock, Rng
 from ..context import NO_METADATA, Context, Peer, Trace
+from ..control.bucket import TokenBucket
+from ..errors import MethodNotFound
 from ..facts import CallEnded, Emit, wants
 from ..tasks import Scope
-from ..wire import IncomingCall
+from ..wire import IncomingCall, Status, Trailers, encode_trailers
 from .router import Route, Router
 from .streams import ItemBuffer
+
+SUGGESTIONS_PER_S = 10.0
+"""How often we look for the name somebody may have meant. It is for people; who asks for wrong names in a loop is none."""
 
 ATTEMPTS = ("original", "retry", "hedge")
 
@@ -35,6 +40,7 @@ class Incall(IncomingCall, eq=False):
     task: asyncio.Task[Any] | None = None
     buffer: ItemBuffer | None = None
     gone: bool = False
+    read_at: float = 0.0
 
 
 class Desk:
@@ -43,6 +49,8 @@ class Desk:
     Attributes:
         running: handlers that hold a slot.
         threads_busy: blocking handlers whose thread has not come back, cancelled or not.
+        draining: nobody new is let in.
+        serving, message: what the server says of itself to its clients.
     """
 
     def __init__(
@@ -74,9 +82,12 @@ class Desk:
         self.running = 0
         self.threads_busy = 0
         self.draining = False
+        self.serving = True
+        self.message = ""
         self.idle: asyncio.Future[None] | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._threads_max = threads_max
+        self._suggestions = TokenBucket(SUGGESTIONS_PER_S, 2 * SUGGESTIONS_PER_S)
 
     def pool(self) -> ThreadPoolExecutor:
         """Return the threads for blocking handlers; they are made when the first one is called."""
@@ -105,6 +116,27 @@ class Desk:
             trace=Trace(trace[:16], trace[16:24], trace[24]) if trace is not None else None,
             states=self.states(route.name),
         )
+
+    def not_found(self, method: bytes, now: float) -> MethodNotFound:
+        """Return what a call of a method that is not there ends with. Looking for a near name takes milliseconds: not for everybody."""
+        return MethodNotFound(self.router.suggest(method.decode("utf-8", "replace"), look=self._suggestions.take(now)))
+
+    @property
+    def load(self) -> float:
+        """How much of the handlers' room is taken, 0 to 1."""
+        return min(1.0, self.running / self.handlers_max)
+
+    def status(self) -> Status:
+        """Return what the server tells its clients about itself."""
+        return Status(serving=self.serving, draining=self.draining, load=self.load, message=self.message)
+
+    def trailers(self, call: Incall) -> bytes:
+        """Return what is said beside the answer of a call that asked for it."""
+        if not call.started_at:  # refused before it began
+            return encode_trailers(Trailers(load=self.load))
+        queue_us = max(0, int((call.started_at - call.read_at) * 1e6))
+        run_us = max(0, int((self.now() - call.started_at) * 1e6))
+        return encode_trailers(Trailers(queue_us=queue_us, run_us=run_us, load=self.load))
 
     def release(self) -> None:
         """A handler that held a slot has really ended."""

@@ -46,7 +46,12 @@ class DialConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dialer:
-    """One address, one session at a time."""
+    """One address, one session at a time.
+
+    Attributes:
+        session: the one for new calls.
+        sessions: it, and those that still have open calls.
+    """
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class Dialer:
         self._next_at = 0.0
         self._useful_at = 0.0
         self._last_error: HoldfastError | None = None
-        self._sessions: dict[CallerSession, None] = {}
+        self.sessions: dict[CallerSession, None] = {}
         self.session: CallerSession | None = None
         self.catalogue: Catalogue | None = None
         self.closed = False
@@ -140,16 +145,16 @@ class Dialer:
         self._shared.emit(ConnectFailed(str(self._address), str(error), backoff_s))
 
     async def _open(self) -> CallerSession:
-        session = CallerSession(self._shared)
+        session = CallerSession(self._shared, str(self._address))
         try:
             async with asyncio.timeout(self._config.connect_s + self._shared.handshake_s):
                 await self._network.connect(self._address, lambda: session, timeout_s=self._config.connect_s)
-                self._sessions[session] = None
+                self.sessions[session] = None
                 await session.opened()
                 await self._learn(session)
                 session.answered = False  # the catalogue is no use to anybody by itself
         except BaseException as error:
-            self._sessions.pop(session, None)
+            self.sessions.pop(session, None)
             if session.link is not None:
                 session.link.abort()
             if isinstance(error, TimeoutError) and not isinstance(error, HoldfastError):
@@ -159,8 +164,8 @@ class Dialer:
         return session
 
     def _forget_closed(self) -> None:
-        for old in [s for s in self._sessions if s.closed]:
-            del self._sessions[old]
+        for old in [s for s in self.sessions if s.closed]:
+            del self.sessions[old]
 
     # ------------------------------------------------------------------ what the server can do
 
@@ -168,7 +173,7 @@ class Dialer:
         """Fetch the server's catalogue, unless we have the one with this digest."""
         assert session.conn.remote is not None
         digest = session.conn.remote.catalogue
-        found = _catalogues.get(digest)
+        found = _catalogues.get(digest) if digest else None
         if found is None:
             future = self._shared.loop.create_future()
             call = Outcall(future=future, method=CATALOGUE_METHOD)
@@ -176,9 +181,10 @@ class Dialer:
             session.open(request, call, self._shared.wheel.now())
             reply: Replied = await future
             found = Catalogue.decode(decode_as(bytes)(reply.body, reply.raw))
-            _catalogues[digest] = found
-            while len(_catalogues) > CATALOGUES_MAX:
-                _catalogues.popitem(last=False)
+            if found.digest == digest:  # or any server could say for another what that one can do
+                _catalogues[digest] = found
+                while len(_catalogues) > CATALOGUES_MAX:
+                    _catalogues.popitem(last=False)
         self.catalogue = found
 
     def _judge(self, session: CallerSession, now: float) -> None:
@@ -199,12 +205,12 @@ class Dialer:
         self._close()
         try:
             async with asyncio.timeout(within_s):
-                for session in list(self._sessions):
+                for session in list(self.sessions):
                     await session.gone()
         except TimeoutError:
             pass
         finally:
-            for session in self._sessions:
+            for session in self.sessions:
                 if session.link is not None and not session.closed:
                     session.link.abort()
 
@@ -212,7 +218,7 @@ class Dialer:
         self.closed = True
         if self._attempt is not None:
             _refuse(self._attempt, Unavailable("the client is closed"))  # its task may be cancelled before its first step
-        for session in self._sessions:
+        for session in self.sessions:
             session.going = True
             if session.link is not None:
                 session.flush()

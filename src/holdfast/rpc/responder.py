@@ -1,7 +1,7 @@
 """Their side of a connection: calls come in, handlers run, answers go out.
 
 Owns: what runs for this connection, from the CALL to its one answer. Order of refusals, cheapest first: no such method, deadline over, too
-many handlers, going down; only then are the arguments decoded. A handler is stepped inline (`tasks.HandlerTask`) and becomes a task if
+many handlers; only then are the arguments decoded. A handler is stepped inline (`tasks.HandlerTask`) and becomes a task if
 it suspends.
 
 A slot is taken when a handler suspends and freed when it *really* ends, not when its caller gives up: otherwise call+cancel would be a
@@ -17,64 +17,57 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-import msgspec
-
-from ..context import CURRENT, Context, Peer
+from ..context import CURRENT, Context
 from ..errors import (
     Cancelled,
     DeadlineExceeded,
     HoldfastError,
     InternalError,
     InvalidArgument,
-    MethodNotFound,
     NotFound,
     Overloaded,
     PermissionDenied,
-    ProtocolError,
     Refused,
     Unauthenticated,
+    Unavailable,
 )
-from ..facts import CallEnded, CallShed, ConnectionOpened, ConnectionRefused, HandlerFailed, HandlerOverran
+from ..facts import CallEnded, CallShed, HandlerFailed, HandlerOverran
 from ..tasks import SUSPENDED, HandlerTask
 from ..wire import (
     Called,
     CallState,
     CancelReceived,
-    Connection,
     Drained,
     Ended,
     Event,
-    GoneAway,
-    HelloReceived,
     ItemReceived,
-    Settings,
     Unusable,
 )
 from .codes import encode_error
 from .desk import Desk, Incall
+from .reception import Reception
 from .router import Route
-from .session import Session, SessionShared
+from .session import SessionShared
 from .streams import ItemBuffer, RequestStream, send_items
 
 MESSAGE_LIMIT_LEAST = 1024
 """Every peer takes messages of this size (`wire/settings.py`)."""
 
+RAPID_S = 1.0
+"""Who cancels a call sooner makes work for nothing. Later than that no more calls a second can be cancelled than may be open."""
+
 MAY_CROSS = (Refused, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Overloaded)
 """What a handler may raise itself and its caller shall see as it is. Not what a call *it* made came back with (`remote`)."""
 
 
-class ResponderSession(Session):
+class ResponderSession(Reception):
     """The answering side of one connection."""
 
-    __slots__ = ("_desk", "_on_closed", "peer")
-    side = "server"
-    puts_off = True
+    __slots__ = ("_on_closed",)
 
     def __init__(self, shared: SessionShared, desk: Desk, on_closed: Callable[[ResponderSession], None]) -> None:
-        super().__init__(shared, Connection("server", shared.settings, budget=shared.budget, make_call=Incall))
-        self._desk = desk
+        super().__init__(shared, desk)
         self._on_closed = on_closed
-        self.peer: Peer | None = None
 
     # ------------------------------------------------------------------ events
 
@@ -97,6 +90,7 @@ class ResponderSession(Session):
             if buffer is not None:
                 buffer.end()
         elif isinstance(event, CancelReceived):
+            self._spare(event.call, now)
             self._abandon(event.call)
         elif isinstance(event, Drained):
             self._item_sent(event.call)
@@ -104,37 +98,24 @@ class ResponderSession(Session):
             error = InvalidArgument(event.message) if event.too_large else Overloaded(event.message)
             self._answer_error(event.call, error)
             self._abandon(event.call)
-        elif isinstance(event, HelloReceived):
-            self._greet(event.settings, now)
-        elif isinstance(event, GoneAway):
-            self._reason = self._reason or ProtocolError(f"the client ended the connection: {event.message}")
-
-    def _greet(self, settings: Settings, now: float) -> None:
-        if self.conn.state != "GREETED":
-            return  # it went on talking before it was welcomed: the reason for the end is written already
-        link = self.link
-        assert link is not None
-        self.peer = Peer(link.peer, settings.instance.hex(), settings.name)
-        self.conn.send_welcome(msgspec.structs.replace(self._shared.settings, catalogue=self._desk.router.catalogue.digest))
-        self._shared.emit(ConnectionOpened(self.side, link.peer))
-        self.wake_at(now + self._shared.settings.heartbeat_s)
-        if self._desk.draining:
-            self.say_goodbye()
-
-    def _errored(self, error: ProtocolError) -> None:
-        if self.peer is None and self.link is not None:
-            self._shared.emit(ConnectionRefused(self.link.peer, str(error)))
+        else:
+            self._on_its_own_event(event, now)
 
     # ------------------------------------------------------------------ a call begins
 
     def _called(self, call: Incall, now: float) -> None:
         desk = self._desk
+        if call.cancelled:  # in the same read: no handler needs to begin
+            self.conn.finish(call)
+            return
         route = desk.find(call.method)
         if route is None:
-            self._answer_error(call, MethodNotFound(desk.router.suggest(call.method.decode("utf-8", "replace"))))
+            self._answer_error(call, desk.not_found(call.method, now))
             return
         call.route = route
         started = call.started_at = desk.now()
+        if call.wants:
+            call.read_at = now
         if call.deadline_ms:
             call.expires_at = call.deadline_at = deadline_at = now + call.deadline_ms / 1000
             if started >= deadline_at:
@@ -143,9 +124,6 @@ class ResponderSession(Session):
         if desk.running >= desk.handlers_max:
             message = f"{desk.handlers_max} handlers are running already"
             self._shed(call, Overloaded(message, retry_after_s=0.1), "handlers_full")
-            return
-        if desk.draining:
-            self._shed(call, Overloaded("the server is going down; call another one"), "draining")
             return
         try:
             values = route.codec.decode_args(call.body, call.raw)
@@ -233,6 +211,7 @@ class ResponderSession(Session):
 
         def first_item() -> None:  # the deadline bounds the first item; from here on the heartbeat and the reader's credit do
             call.expires_at, call.deadline_at = math.inf, None
+            self._spared += 1
 
         try:
             await send_items(self, call, buffer, items, route.codec.encode_item_out, route.codec.raw_item_out, first_item)
@@ -285,9 +264,11 @@ class ResponderSession(Session):
             return
         if len(body) > MESSAGE_LIMIT_LEAST and len(body) > conn.message_max_bytes:
             limit = conn.message_max_bytes
-            self._internal(call, InternalError(f"{route.name} returned {len(body)} bytes; the caller takes {limit}: make it a stream"))
+            text = f"{route.name} was executed, but its answer has {len(body)} bytes and you take {limit}: make it a stream"
+            self._answer_error(call, Overloaded(text, executed="yes"))
             return
-        if conn.send_reply(call, body, route.codec.raw_result):
+        if conn.send_reply(call, body, route.codec.raw_result, self._desk.trailers(call) if call.wants else b""):
+            self._spared += 1
             self._ended(call, "ok")
         else:
             text = f"{route.name} was executed, but its answer of {len(body)} bytes has no room behind others that are not read"
@@ -297,7 +278,7 @@ class ResponderSession(Session):
         if call.gone:
             self.conn.finish(call)
         else:
-            self.conn.send_end(call)
+            self.conn.send_end(call, self._desk.trailers(call) if call.wants else b"")
         self._ended(call, "cancelled" if call.gone else "ok")
 
     def _fail(self, call: Incall, error: BaseException) -> None:
@@ -337,7 +318,7 @@ class ResponderSession(Session):
             self.conn.finish(call)
         else:
             try:
-                self.conn.send_error(call, encode_error(error))
+                self.conn.send_error(call, encode_error(error), self._desk.trailers(call) if call.wants else b"")
             except InvalidArgument:  # details that do not fit the peer's frame
                 self.conn.send_error(call, encode_error(InternalError("the error was too large for the caller's frame")))
         self._ended(call, error.code)
@@ -350,6 +331,18 @@ class ResponderSession(Session):
             call.started_at = 0.0
 
     # ------------------------------------------------------------------ callers that go
+
+    def _spare(self, call: CallState, now: float) -> None:
+        """A CANCEL is no abuse when its call ran for a while, or for half of the time it was given.
+
+        When what a server waits for stands still, all its callers run out of time, again and again; to cut them off then would make it
+        worse. What a peer can do this way it could do without a CANCEL: so many calls at once, or deadlines so short. Besides, for each
+        call that was answered and each stream that began one may be cancelled: that is what those do who race two servers.
+        """
+        assert isinstance(call, Incall)
+        begun = call.started_at and not call.gone
+        if begun and (now - call.started_at >= RAPID_S or 2000 * (call.expires_at - now) <= call.deadline_ms):
+            self._spared += 1
 
     def _abandon(self, call: CallState) -> None:
         """Nobody waits for this call any more. Its handler is cancelled; its slot is free when it has ended."""
@@ -376,38 +369,16 @@ class ResponderSession(Session):
             self._abandon(call)
         self._on_closed(self)
 
-    def pause_writing(self) -> None:
-        """A peer that does not read its answers asks no more questions: what waits for it stays bounded."""
-        super().pause_writing()
-        if self.link is not None:
-            self.link.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        self._heard_at = self._shared.wheel.now()  # nothing was read meanwhile: that silence was ours
-        super().resume_writing()
-        if self.link is not None and not self._paused:  # what was waiting may have been enough to pause again
-            self.link.resume_reading()
-
-    def say_goodbye(self) -> None:
-        """Tell the peer that we take no more calls; the connection closes when those that are open have been answered."""
-        if self.conn.state == "OPEN":
-            self.conn.send_goaway("the server is going down")
-        self.flush_soon()
-
-    def flush(self) -> None:
-        """As in Session; and once we are going and everything has been answered and written, close."""
-        super().flush()
-        conn = self.conn
-        if self._desk.draining and not conn.calls and self.link is not None and not self._paused and not conn.busy:
-            self.link.close()
-
     def cut_off(self) -> int:
         """The time to drain is over: tell every caller, cancel every handler. Returns how many calls that were."""
+        self._say_last_goodbye()
         calls = list(self.conn.calls.values())
         self.conn.events.clear()  # calls that were put off are among them
         for call in calls:
-            self._answer_error(call, Cancelled("the server went down before the call was done"))
+            assert isinstance(call, Incall)
+            begun = call.route is not None  # or it was put off, or a part of it has not come
+            text = "the server went down before the call was done" if begun else "the server went down before the call began"
+            self._answer_error(call, Cancelled(text) if begun else Unavailable(text))
             self._abandon(call)
         self.flush_soon()
         return len(calls)

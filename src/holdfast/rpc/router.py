@@ -129,10 +129,14 @@ class Router:
         listed = (r.contract for r in self.routes if r.name.partition(".")[0] != RESERVED_SERVICE)
         self.catalogue = Catalogue.of(listed)
 
-    def suggest(self, name: str) -> str:
-        """Give the message for a method that is not there: what was asked for, and the nearest names or a few of those there are."""
+    def suggest(self, name: str, *, look: bool = True) -> str:
+        """Give the message for a method that is not there: what was asked for, and the nearest names or a few of those there are.
+
+        Args:
+            look: whether to look for near names, which takes milliseconds where there are many methods.
+        """
         asked = repr(name if len(name) <= NAME_SHOWN_MAX else name[:NAME_SHOWN_MAX] + "…")
-        near = self.catalogue.suggest(name)
+        near = self.catalogue.suggest(name) if look else ()
         if near:
             return f"there is no method {asked}; did you mean {' or '.join(near)}?"
         names = [entry.name for entry in self.catalogue.entries[:8]]

@@ -57,7 +57,8 @@ def make_sender(dialer: Dialer, loop: asyncio.AbstractEventLoop, now: Callable[[
             return await upload(session, request, plan, loop, now(), spawn)
         future: asyncio.Future[Replied] = create_future()
         deadline_at = request.deadline_at
-        call = Outcall(0, None, future, math.inf if deadline_at is None else deadline_at, None, math.inf, request.info.name, request.number)
+        expires_at = math.inf if deadline_at is None else deadline_at
+        call = Outcall(0, None, future, expires_at, None, math.inf, request.info.name, request.number, request.on_trailers)
         session.open(request, call, now())
         try:
             replied = await future
@@ -132,7 +133,8 @@ def _open(
     total_at = math.inf if plan.total_at is None else plan.total_at
     expires_at = total_at if request.deadline_at is None else min(total_at, request.deadline_at)
     future = None if takes else loop.create_future()
-    call = Outcall(0, None, future, expires_at, ItemBuffer(session, loop), total_at, request.info.name, request.number)
+    buffer = ItemBuffer(session, loop)
+    call = Outcall(0, None, future, expires_at, buffer, total_at, request.info.name, request.number, request.on_trailers)
     session.open(request, call, now, sends=sends, takes=takes)
     return call
 

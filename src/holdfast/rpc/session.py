@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
+from ..control.bucket import TokenBucket
 from ..control.wheel import Timer, Wheel
-from ..errors import HoldfastError, ProtocolError, Unavailable
+from ..errors import ConfigError, HoldfastError, ProtocolError, Unavailable
 from ..facts import ConnectionClosed, Emit
+from ..net.address import parse_address
 from ..net.link import Link
-from ..wire import ByteBudget, CallState, Connection, Errored, Event, Settings
+from ..wire import ByteBudget, CallState, Connection, Errored, Event, Settings, frames
 
 WRITE_BYTES = 128 * 1024
 """How much of large messages goes out in one turn; small frames never wait for more than this."""
@@ -33,15 +37,29 @@ Without this two busy processes take turns, and neither keeps its core busy."""
 
 MIN_RATE_BYTES_PER_S = 16 * 1024
 
+BITE_BYTES = 4 * 1024
+"""A long read is parsed in bites, and what each of them says is dealt with before the next: so a peer that sends thousands of calls and
+cancels in one go has the few hundred of one bite in our memory, and is stopped at the bite that was too much."""
+
+BUDGET_S = 10.0
+"""A peer may use so much of its budgets (cancels, pings) at once."""
+
+
+Checksum = Literal["auto", "always", "never"]
+
 
 class SessionShared(msgspec.Struct, frozen=True):
     """What all sessions of a client or server have in common.
 
     Attributes:
         handshake_s: how long a peer may take for its HELLO or WELCOME.
-        frame_s: how long a begun frame may take, plus its size at 16 KiB/s.
+        frame_s: how long a begun frame may take, plus what the longest one takes at 16 KiB/s.
         dead_after_s: with nothing heard for so long the peer is dead.
         suspect_s: and for so long after a ping, when a call is overdue.
+        cancels_per_s: how many open calls a peer may cancel for nothing, and twice as many as it may have open at once besides.
+        pings_per_s: how often a peer may ping, over ten seconds.
+        checksum: whether frames have check sums: always, never, or where neither TLS nor the inside of one machine makes them needless.
+        settled: the call number below which every call of this client is over.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -53,12 +71,17 @@ class SessionShared(msgspec.Struct, frozen=True):
     frame_s: float = 2.0
     dead_after_s: float = 15.0
     suspect_s: float = 2.0
+    cancels_per_s: float = 200.0
+    pings_per_s: float = 10.0
+    checksum: Checksum = "auto"
+    settled: Callable[[], int] = int
 
 
 class Session:
     """What both sides of a connection share. Implements the Receiver of `net`."""
 
     __slots__ = (
+        "_cancels",
         "_due_at",
         "_earliest",
         "_flush_due",
@@ -66,10 +89,13 @@ class Session:
         "_heard_at",
         "_made_at",
         "_paused",
+        "_pinged_at",
+        "_pings",
         "_put_off_at",
         "_reason",
         "_rest_at",
         "_shared",
+        "_spared",
         "_suspect_at",
         "_timer",
         "closed",
@@ -90,12 +116,16 @@ class Session:
         self._put_off_at = 0.0
         self._gate: list[asyncio.Future[None]] | None = None
         self._heard_at = self._made_at = 0.0
+        self._pinged_at = -math.inf
         self._rest_at = 0.0
         self._suspect_at = 0.0
         self._earliest = math.inf
         self._due_at = math.inf
         self._timer: Timer | None = None
         self._reason: HoldfastError | None = None
+        self._spared = 0  # cancels that count for nothing, since we last counted
+        self._cancels: TokenBucket | None = None
+        self._pings: TokenBucket | None = None
 
     # ------------------------------------------------------------------ from the link
 
@@ -109,15 +139,68 @@ class Session:
     def bytes_received(self, data: memoryview) -> int:
         """Bytes to events, events to whoever waits, and what that caused to the wire, in one go."""
         self._heard_at = now = self._shared.wheel.now()
-        used = self.conn.receive_data(data)
+        conn = self.conn
+        if len(data) <= BITE_BYTES:
+            used = conn.receive_data(data)
+            if conn.events:
+                self._handle_events(now)
+            if conn.cancels or conn.pings:
+                self._judge_use(now)
+        else:
+            used = self._receive_in_bites(data, now)
         if used == len(data):
             self._rest_at = 0.0
         elif used or not self._rest_at:
             self._rest_at = now
-        if self.conn.events:
-            self._handle_events(now)
         self.flush()
         return used
+
+    def _receive_in_bites(self, data: memoryview, now: float) -> int:
+        conn = self.conn
+        used, bite, total = 0, BITE_BYTES, len(data)
+        while used < total:
+            taken = conn.receive_data(data[used : used + bite])
+            if not taken:
+                need = conn.first_frame_bytes(data[used:])
+                if conn.state != "OPEN":
+                    need = min(need, total - used)
+                if need <= bite or used + need > total:
+                    break
+                bite = need  # a frame longer than a bite, and nothing of what is behind it
+                continue
+            used, bite = used + taken, BITE_BYTES
+            if conn.events:
+                self._handle_events(now)
+            if conn.cancels or conn.pings:
+                self._judge_use(now)
+        return used
+
+    def _judge_use(self, now: float) -> None:
+        """Count what is work for us and of no use to anybody; a peer that does too much of it is told so, and cut.
+
+        Source: CVE-2023-44487 (HTTP/2 rapid reset) for cancels, gRPC's ENHANCE_YOUR_CALM for pings; `algorithms.md 2.20`.
+        """
+        conn, shared = self.conn, self._shared
+        cancels, conn.cancels = conn.cancels, 0
+        pings, conn.pings = conn.pings, 0
+        if cancels:
+            cancels, self._spared = max(0, cancels - self._spared), 0
+            bucket = self._cancels
+            if bucket is None:
+                room = 2 * conn.local.open_calls_max + BUDGET_S * shared.cancels_per_s
+                bucket = self._cancels = TokenBucket(shared.cancels_per_s, room)
+            if not bucket.take(now, cancels):
+                self._abused(f"open calls were cancelled faster than {shared.cancels_per_s:g} a second; open fewer of them", now)
+        if pings:
+            bucket = self._pings
+            if bucket is None:
+                bucket = self._pings = TokenBucket(shared.pings_per_s, BUDGET_S * shared.pings_per_s)
+            if not bucket.take(now, pings):
+                self._abused(f"pings came faster than {shared.pings_per_s:g} a second; one after some silence is enough", now)
+
+    def _abused(self, what: str, now: float) -> None:
+        self.conn.fail(frames.ABUSE, what)
+        self._handle_events(now)
 
     def eof_received(self) -> None:
         """The peer stopped sending; the link closes after this."""
@@ -136,8 +219,7 @@ class Session:
         self._reason = reason
         calls = self.conn.lost()
         self.conn.events.clear()
-        peer = self.link.peer if self.link is not None else ""
-        self._shared.emit(ConnectionClosed(self.side, peer, str(reason), len(calls)))
+        self._tell_lost(self.link.peer if self.link is not None else "", str(reason), len(calls))
         self._open_gate()
         self._lost(calls, reason)
 
@@ -171,7 +253,10 @@ class Session:
             return
         data = conn.take_output(WRITE_BYTES)
         if data:
-            link.write(data)
+            if link.is_closing():
+                conn.send_failed()
+            else:
+                link.write(data)
         if conn.events:
             self._handle_events(self._shared.wheel.now())
         if conn.state == "ERROR":
@@ -248,7 +333,9 @@ class Session:
             if now >= dead_at and not self._paused:  # while we wait for its reading, the send stall deadline judges
                 self.end(Unavailable(f"nothing heard for {now - self._heard_at:.1f} s", executed="maybe"), tell=False)
                 return math.inf
-            self.conn.send_ping(b"\0" * 8)
+            if self._pinged_at <= self._heard_at:  # one is enough: a peer that stands still finds them all at once, and may call that abuse
+                self._pinged_at = now
+                self.conn.send_ping(b"\0" * 8)
             next_at = min(now + heartbeat_s, dead_at) if now < dead_at else now + heartbeat_s
         if self._suspect_at:
             if self._heard_at >= self._suspect_at:
@@ -276,11 +363,11 @@ class Session:
     # ------------------------------------------------------------------ the end
 
     def end(self, reason: HoldfastError, *, tell: bool) -> None:
-        """End the connection for a reason. `tell`: the peer hears why; otherwise it is cut."""
+        """End the connection of a peer that is late. `tell`: it hears why; otherwise it is cut."""
         if self._reason is None:
             self._reason = reason
         if tell and self.link is not None:
-            self.conn.fail(1, str(reason))
+            self.conn.fail(frames.IDLE, str(reason))
             self.flush()
             self.link.close()
         elif self.link is not None:
@@ -320,6 +407,9 @@ class Session:
     def _on_event(self, event: Event, now: float) -> None:
         raise NotImplementedError
 
+    def _tell_lost(self, peer: str, reason: str, calls: int) -> None:
+        self._shared.emit(ConnectionClosed(self.side, peer, reason, calls))
+
     def _errored(self, error: ProtocolError) -> None:
         """The machine gave up on the peer; `flush` writes the reason and closes."""
 
@@ -339,6 +429,17 @@ def _lost_reason(error: Exception | None) -> HoldfastError:
     if error is None:
         return Unavailable("the peer closed the connection")
     return Unavailable(f"the connection was lost: {error}")
+
+
+def wants_checksum(checksum: Checksum, address: str) -> bool:
+    """Whether frames to and from an address shall have check sums: by default only plain TCP that leaves the machine needs them."""
+    if checksum != "auto":
+        return checksum == "always"
+    try:
+        parsed = parse_address(address)
+    except ConfigError:
+        return True
+    return parsed.scheme == "tcp" and not parsed.is_local
 
 
 def wire_deadline_ms(deadline_at: float | None, now: float) -> int:

@@ -8,7 +8,7 @@ What may never happen here: a call; those begin in the roof (`client.py`) and in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -24,21 +24,28 @@ from ..net.link import Network
 from ..tasks import Scope
 from ..wire import ByteBudget, Replied, Settings
 from .bound import BoundMethod, Methods, pack_beside
+from .caller import OnTrailers
 from .catalogue import Catalogue
 from .dialer import DialConfig, Dialer
 from .sender import StreamPlan, make_sender
-from .session import SessionShared
+from .session import Checksum, SessionShared
+
+SETTLED_LAG_S = 1.0
 
 MakeNetwork = Callable[[Callable[..., asyncio.Task[Any]], Wheel], Network]
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What a view fixes for its calls. `deadline` is seconds, None for none, or the roof's mark for "as configured"."""
+    """What a view fixes for its calls. `deadline` is seconds, None for none, or the roof's mark for "as configured".
+
+    `trailers` is told what servers say beside their answers; without it they are not asked to.
+    """
 
     deadline: Any
     attempts: int = 3
     idempotent: bool = True
     wait_for_ready: bool = False
+    trailers: OnTrailers | None = None
 
 
 class Again(Protocol):
@@ -67,6 +74,7 @@ class Trunk:
         wire: Settings,
         dial: DialConfig,
         assembly_max_bytes: int,
+        checksum: Checksum,
     ) -> None:
         loop = self.loop = asyncio.get_running_loop()
         self.create_future = loop.create_future
@@ -77,11 +85,15 @@ class Trunk:
         wheel = Wheel(clock.now, loop.call_at)
         instance = rng.stream("instance").getrandbits(128).to_bytes(16)
         settings = msgspec.structs.replace(wire, instance=instance)
-        shared = SessionShared(loop, wheel, emit, settings, ByteBudget(assembly_max_bytes))
+        budget = ByteBudget(assembly_max_bytes)
+        shared = SessionShared(loop, wheel, emit, settings, budget, checksum=checksum, settled=self.settled)
         self.network = make_network(self.scope.spawn, wheel)
         self.dialer = Dialer(address, self.network, shared, dial, rng.stream("dial"), self.scope.spawn)
         self._trace_rng = rng.stream("trace")
         self.number = 0
+        self._waiting: dict[int, None] = {}
+        self._low = self._settled = 0
+        self._low_at = self.now()
         self.methods = Methods()
         self.once: Handler = make_sender(self.dialer, loop, clock.now, self.scope.spawn)
 
@@ -145,7 +157,30 @@ class Trunk:
             method.wire_name,
             extra,
             plan,
+            options.trailers,
         )
+
+    async def until_settled(self, request: Request, sending: Awaitable[Reply]) -> Reply:
+        """Await a call that may be between two attempts, where no connection knows it. Cancel: as `sending`."""
+        self._waiting[request.number] = None
+        try:
+            return await sending
+        finally:
+            self._waiting.pop(request.number, None)
+
+    def settled(self) -> int:
+        """Return a number below which every call is over, whatever connection it was on; it only grows.
+
+        A call that has just failed on its connection and whose task has not run yet to try again is in no table. So it takes two looks, a
+        second or more apart: such a call was in a table at the first, or its number is above all that were, or it is in one at the second.
+        """
+        now = self.now()
+        if now - self._low_at >= SETTLED_LAG_S:
+            open_numbers = [call.number for session in self.dialer.sessions for call in session.conn.calls.values()]  # type: ignore[attr-defined]
+            low = min(min(open_numbers, default=self.number + 1), min(self._waiting, default=self.number + 1))
+            self._settled = max(self._settled, min(self._low, low))
+            self._low, self._low_at = low, now
+        return self._settled
 
     def beside(self, metadata: Mapping[str, str] | None) -> tuple[int, bytes] | None:
         """What travels beside the arguments of a call made now; see `pack_beside`."""

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as something a program can await.
+"""SIGINT and SIGTERM as something a program can await, and SIGHUP as something it can be told.
 
 Owned here: the handlers while the block is open, and putting back what was there. What may never happen: a signal that is swallowed. The
 first asks for a graceful stop, the second for a hard one, and from then on the system's own handling is back, so that a third ends even a
@@ -53,6 +53,13 @@ class Signals:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._release(restore=True)
 
+    def on_hangup(self, callback: Callable[[], object]) -> None:
+        """Call `callback`, in the loop's thread, at each SIGHUP from now on. Without this a SIGHUP ends the process, as it always did."""
+        assert self._loop is not None, "open Signals first"
+        previous = signal.getsignal(signal.SIGHUP)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup, callback)
+        self._previous.setdefault(signal.SIGHUP, previous)
+
     @property
     def stopping(self) -> bool:
         """Whether a graceful stop was asked for."""
@@ -79,6 +86,10 @@ class Signals:
         self._emit(SignalReceived(name=number.name))
         if self.hard and self._on_hard is not None:
             self._on_hard()
+
+    def _on_hangup(self, callback: Callable[[], object]) -> None:
+        self._emit(SignalReceived(name="SIGHUP"))
+        callback()
 
     def _release(self, *, restore: bool) -> None:
         """Take our handlers out. `restore` puts back what was there; otherwise the system's default, which ends the process."""

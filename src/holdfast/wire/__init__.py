@@ -20,10 +20,12 @@ from .events import (
     Opened,
     Ponged,
     Replied,
+    StatusReceived,
     Unusable,
 )
 from .flow import ByteBudget, CallState, Flow, IncomingCall
 from .settings import Settings
+from .status import Status, Trailers, decode_trailers, encode_trailers
 
 __all__ = (
     "ByteBudget",
@@ -45,5 +47,10 @@ __all__ = (
     "Ponged",
     "Replied",
     "Settings",
+    "Status",
+    "StatusReceived",
+    "Trailers",
     "Unusable",
+    "decode_trailers",
+    "encode_trailers",
 )

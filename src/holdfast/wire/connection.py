@@ -1,13 +1,13 @@
 """The protocol machine of one connection, without I/O: the class that rpc drives, and the commands it gives.
 
-The hard file of this package is `receiving.py` (bytes become events); `opening.py` shakes hands, `machine.py` draws the states and
-holds what all share. Sending in pieces is the Outbox's (`outbox.py`), the receive window the Inbox's (`inbox.py`).
+The hard files of this package are `receiving.py` and `streaming.py` (bytes become events); `opening.py` shakes hands, `machine.py`
+draws the states and holds what all share. Sending in pieces is the Outbox's (`outbox.py`), the receive window the Inbox's (`inbox.py`).
 
 How to drive it
 - `receive_data(view)` parses what is whole and returns how many bytes it used; keep the rest and put it in front of what comes next.
   The rest is never longer than one frame, because a frame's length is checked before anything else about it.
 - Then handle `events`, in order, and clear the list. Commands may be given at any time in state OPEN.
-- Then write what `take_output` returns. After `fail` that includes the reason, for the peer; then close.
+- Then write what `take_output` returns, or say `send_failed`. After `fail` that includes the reason, for the peer; then close.
 - When the link is gone, `lost()` gives every open call back, and with them what they hold of shared budgets.
 
 What may never happen: a command that sends part of itself and then raises; a frame of a call after the one that ended it.
@@ -19,10 +19,12 @@ import struct
 
 from ..errors import InvalidArgument
 from . import frames
+from .checksum import seal
 from .events import Drained, ItemReceived
 from .flow import CallState, Flow, IncomingCall, Outgoing
 from .receiving import Receiving
 from .settings import FRAME_LIMIT_LEAST, Settings, encode_settings
+from .status import Status, encode_status
 
 _pack_header = frames.HEADER.pack
 _pack_call = frames.CALL_FRAME_HEAD.pack
@@ -48,7 +50,9 @@ class Connection(Receiving):
         """Server: let the client in, with the settings it shall keep to."""
         if self.state != "GREETED":
             raise RuntimeError(f"send_welcome in state {self.state}; a server welcomes once, after HelloReceived")
+        assert self.remote is not None  # in state GREETED it is there
         self.local = settings
+        self._checked = frames.CHECKED in settings.features and frames.CHECKED in self.remote.features
         self.state = "OPEN"
         self._inbox.open(settings)
         self._ready.append(frames.PREFACE)
@@ -73,7 +77,7 @@ class Connection(Receiving):
 
         Args:
             deadline_ms: how long the server has, from the moment it reads this; 0 means for ever.
-            extra: what `pack_extra` made of trace and metadata: flags and bytes.
+            extra: what `pack_extra` made of trace, metadata and the wish for trailers: flags and bytes.
         Raises: InvalidArgument when the message or its name or metadata is longer than the server takes; nothing has been sent then.
         """
         size = len(body)
@@ -143,26 +147,33 @@ class Connection(Receiving):
             raise InvalidArgument(f"name, trace and metadata of this call take {head} bytes; they must fit one frame of {limit} bytes")
         return length
 
-    def send_reply(self, call: CallState, body: bytes, raw: bool) -> bool:
+    def send_reply(self, call: CallState, body: bytes, raw: bool, trailers: bytes = b"") -> bool:
         """Server: answer a call, which ends it. `body` must not be longer than `message_max_bytes`.
 
         False: too many large replies wait for this peer to read; nothing has been sent and the call is open still. Answer it with an error.
         """
         flags = _RAW if raw else 0
-        size = len(body)
+        prefix = b""
+        if trailers:
+            flags |= frames.TRAILERS
+            prefix = _pack_trailers(trailers)
+        size = len(prefix) + len(body)
         small = size <= self._outbox.frame_max_bytes
-        if not small and call.id in self.calls and not self._outbox.queue_answer(Outgoing(call, _REPLY, flags, body)):
+        if not small and call.id in self.calls and not self._outbox.queue_answer(Outgoing(call, _REPLY, flags, body, prefix=prefix)):
             return False
         if self.calls.pop(call.id, None) is None:
             return True
         if call.flow is not None:
             self._release(call)
         if small:
-            self._ready += (_pack_header(size, _REPLY, flags, call.id), body)
+            if prefix:
+                self._ready += (_pack_header(size, _REPLY, flags, call.id), prefix, body)
+            else:
+                self._ready += (_pack_header(size, _REPLY, flags, call.id), body)
         return True
 
-    def send_error(self, call: CallState, body: bytes) -> None:
-        """Server: end a call with an error.
+    def send_error(self, call: CallState, body: bytes, trailers: bytes = b"") -> None:
+        """Server: end a call with an error. The trailers are left out where they do not fit the frame beside it.
 
         Raises: InvalidArgument when `body` does not fit a frame (`remote.frame_max_bytes`); the call is open still.
         """
@@ -172,7 +183,11 @@ class Connection(Receiving):
         if self.calls.pop(call.id, None) is None:
             return
         self._release(call)
-        self._ready.append(frames.pack_frame(frames.ERROR, 0, call.id, body))
+        flags = 0
+        if trailers and len(body) + len(trailers) + frames.TRAILERS_LENGTH.size <= limit:
+            flags = frames.TRAILERS
+            body = _pack_trailers(trailers) + body
+        self._ready.append(frames.pack_frame(frames.ERROR, flags, call.id, body))
 
     def cancel(self, call: CallState) -> bool:
         """Client: give a call up. True when the server may have all of it; False when a part had not left: it was surely not executed."""
@@ -222,8 +237,8 @@ class Connection(Receiving):
         outbox.queue(flow.outgoing)
         return False
 
-    def send_end(self, call: CallState) -> None:
-        """No more items from us. For a server this ends the call."""
+    def send_end(self, call: CallState, trailers: bytes = b"") -> None:
+        """No more items from us. For a server this ends the call; its trailers are left out when an item still waits to go."""
         if call.id not in self.calls:
             return
         flow = self._sending_flow(call)
@@ -233,7 +248,10 @@ class Connection(Receiving):
             flow.end_after = True
             return
         flow.sending = False
-        self._ready.append(frames.pack_frame(frames.END, 0, call.id))
+        if trailers:
+            self._ready.append(frames.pack_frame(frames.END, frames.TRAILERS, call.id, _pack_trailers(trailers)))
+        else:
+            self._ready.append(frames.pack_frame(frames.END, 0, call.id))
         if self._role == "server":
             del self.calls[call.id]
             self._release(call)
@@ -278,8 +296,25 @@ class Connection(Receiving):
             raise ValueError(f"a ping of {len(payload)} bytes; it has {frames.PING_BYTES}")
         self._ready.append(frames.pack_frame(frames.PING, 0, 0, payload))
 
+    def send_status(self, status: Status) -> None:
+        """Server: tell the client how we are."""
+        self._ready.append(frames.pack_frame(frames.STATUS, 0, 0, encode_status(status)))
+
+    def send_ack(self, number: int) -> None:
+        """Client: say that every call number below is settled, on whatever connection, and will not be used again."""
+        self._ready.append(frames.pack_frame(frames.ACK, 0, 0, frames.ACK_PAYLOAD.pack(number)))
+
+    def announce_goaway(self, message: str) -> None:
+        """Server: ask the client for no more calls. What is on its way is taken, until `send_goaway` says that it is over."""
+        self._ready.append(self._goaway(frames.GOING, message, frames.CALL_ID_MAX))
+
     def send_goaway(self, message: str) -> None:
-        """Say that we take no more calls. What is open goes on."""
+        """Take no more calls. What is open goes on; from a server, the peer is told which call was the last.
+
+        Say `announce_goaway` first and wait for a PONG: then there is no call behind the last one, unless the peer did not listen.
+        """
+        if self._role == "server" and self._final_id < 0:
+            self._final_id = self._last_id
         self._ready.append(self._goaway(frames.GOING, message))
 
     def take_output(self, limit_bytes: int) -> bytes:
@@ -287,6 +322,12 @@ class Connection(Receiving):
 
         May add Drained events. Call again when `output_pending` and the transport has room.
         """
+        if self.state == "ERROR":
+            words, self._last_words = self._last_words, b""
+            return words
+        self._sent_before = self._sent_id
+        self._sent_id = self._last_id
+        self._pongs = 0
         outbox = self._outbox
         if not outbox.bulky:
             ready = self._ready
@@ -294,13 +335,28 @@ class Connection(Receiving):
                 return b""
             data = b"".join(ready)
             ready.clear()
-            return data
+            return self._sealed(data) if self._checked else data
         drained: list[CallState] = []
         data = outbox.take(limit_bytes, drained)
         for call in drained:
             if call.flow is not None and call.flow.outgoing is not None:
                 self._drained(call, call.flow, call.flow.outgoing)
-        return data
+        return self._sealed(data) if self._checked else data
+
+    def _sealed(self, data: bytes) -> bytes:
+        """Add the check sums; a preface and the frame of the handshake behind it have none."""
+        plain = 0
+        if data.startswith(frames.PREFACE):
+            plain = len(frames.PREFACE)
+            plain += frames.HEADER_BYTES + frames.LENGTH.unpack_from(data, plain)[0]
+        return data[:plain] + seal(data[plain:])
+
+    def send_failed(self) -> None:
+        """What the last `take_output` returned did not leave us: calls that were first in it have surely not been executed (`sent_id`).
+
+        The peer misses bytes now, so this connection has no future but `lost`.
+        """
+        self._sent_id = self._sent_before
 
     def _drained(self, call: CallState, flow: Flow, outgoing: Outgoing) -> None:
         """A call's queued message has gone: its first item may follow, or its END, and its sender goes on."""
@@ -316,17 +372,23 @@ class Connection(Receiving):
     @property
     def output_pending(self) -> bool:
         """Whether `take_output` would return anything now."""
-        return self._outbox.pending
+        return self._outbox.pending if self.state != "ERROR" else bool(self._last_words)
 
     @property
     def busy(self) -> bool:
         """Whether a message still waits for its turn or for credit."""
-        return self._outbox.bulky
+        return self._outbox.bulky and self.state != "ERROR"
 
     @property
     def message_max_bytes(self) -> int:
         """The longest body the peer takes; 0 before the handshake."""
         return self.remote.message_max_bytes if self.remote is not None else 0
+
+
+def _pack_trailers(trailers: bytes) -> bytes:
+    if len(trailers) > frames.TRAILERS_MAX_BYTES:
+        raise ValueError(f"trailers of {len(trailers)} bytes; at most {frames.TRAILERS_MAX_BYTES} travel")
+    return frames.TRAILERS_LENGTH.pack(len(trailers)) + trailers
 
 
 def _cannot_travel(name_length: int, deadline_ms: int, number: int) -> InvalidArgument:

@@ -11,6 +11,7 @@ import msgspec
 from ..errors import ProtocolError
 from .flow import CallState, IncomingCall
 from .settings import Settings
+from .status import Status
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +42,7 @@ class Replied(Event, frozen=True, gc=False):
     call: CallState
     body: bytes
     raw: bool
+    trailers: bytes = b""
 
 
 class Failed(Event, frozen=True, gc=False):
@@ -48,6 +50,7 @@ class Failed(Event, frozen=True, gc=False):
 
     call: CallState
     body: bytes
+    trailers: bytes = b""
 
 
 class ItemReceived(Event, frozen=True, gc=False):
@@ -67,6 +70,7 @@ class Ended(Event, frozen=True, gc=False):
     """No more items. For a client this ends the call."""
 
     call: CallState
+    trailers: bytes = b""
 
 
 class CancelReceived(Event, frozen=True, gc=False):
@@ -102,8 +106,17 @@ class Ponged(Event, frozen=True, gc=False):
     payload: bytes
 
 
+class StatusReceived(Event, frozen=True, gc=False):
+    """Client: how the server says it is."""
+
+    status: Status
+
+
 class GoneAway(Event, frozen=True, gc=False):
-    """The peer takes no more calls. Those above `last_call_id` were surely not executed."""
+    """The peer wants no more calls. Those above `last_call_id` were surely not executed, and will not be.
+
+    A server says it twice: first with the highest id there can be, then, when it has heard all that was on its way, with the real one.
+    """
 
     last_call_id: int
     reason: int

@@ -43,7 +43,7 @@ class ByteBudget:
 class Assembly:
     """A message arriving in pieces. Memory grows with what arrives, never with what is claimed."""
 
-    __slots__ = ("buffer", "charged", "item", "raw", "total")
+    __slots__ = ("buffer", "charged", "item", "raw", "total", "trailers")
 
     def __init__(self, total: int, raw: bool, item: bool) -> None:
         self.total = total
@@ -51,6 +51,7 @@ class Assembly:
         self.item = item
         self.charged = 0
         self.buffer = bytearray()
+        self.trailers = b""
 
 
 class Outgoing:
@@ -59,17 +60,19 @@ class Outgoing:
     Attributes:
         begun: its first frame has gone (for a CALL at once, without a byte of the body, so that ids appear in order).
         position: how many bytes of the body have gone.
+        prefix: what stands in front of the body in the first frame, beside `total`.
         then: the item that follows a CALL's arguments.
     """
 
-    __slots__ = ("begun", "body", "call", "flags", "kind", "position", "then")
+    __slots__ = ("begun", "body", "call", "flags", "kind", "position", "prefix", "then")
 
-    def __init__(self, call: CallState, kind: int, flags: int, body: bytes, *, begun: bool = False) -> None:
+    def __init__(self, call: CallState, kind: int, flags: int, body: bytes, *, begun: bool = False, prefix: bytes = b"") -> None:
         self.call = call
         self.kind = kind
         self.flags = flags
         self.body = memoryview(body)
         self.begun = begun
+        self.prefix = prefix
         self.position = 0
         self.then: Outgoing | None = None
 
@@ -135,7 +138,10 @@ class CallState(msgspec.Struct, eq=False):
 
 
 class IncomingCall(CallState, eq=False):
-    """A call as it arrived. `deadline_ms` counts from the moment its first byte was read; 0 means none."""
+    """A call as it arrived. `deadline_ms` counts from the moment its first byte was read; 0 means none.
+
+    `wants` trailers with its answer. `cancelled` as soon as a CANCEL has been read, which may be before its Called has been handled.
+    """
 
     method: bytes = b""
     body: bytes = b""
@@ -146,3 +152,5 @@ class IncomingCall(CallState, eq=False):
     attempt: int = frames.ORIGINAL
     trace: bytes | None = None
     metadata: bytes | None = None
+    wants: bool = False
+    cancelled: bool = False

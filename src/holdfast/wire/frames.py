@@ -20,6 +20,8 @@ VERSION: Final = 1
 
 HEADER = struct.Struct(">IBBQ")
 HEADER_BYTES: Final = HEADER.size
+LENGTH = struct.Struct(">I")
+"""The header's first field."""
 CALL_HEAD = struct.Struct(">IQBB")
 """The start of a CALL's payload: deadline in ms from now (0: none), call number, attempt class, length of the method's name."""
 CALL_FRAME_HEAD = struct.Struct(">IBBQIQBB")
@@ -32,6 +34,15 @@ METADATA_MAX_BYTES: Final = 2**16 - 1
 METHOD_MAX_BYTES: Final = 255
 CREDIT_PAYLOAD = struct.Struct(">I")
 GOAWAY_HEAD = struct.Struct(">QB")
+ACK_PAYLOAD = struct.Struct(">Q")
+TRAILERS_LENGTH = struct.Struct(">H")
+TRAILERS_MAX_BYTES: Final = 512
+"""Of what a server says beside an answer: it must fit, with a byte of the body, the smallest frame a peer may ask for."""
+CHECK = struct.Struct(">I")
+"""What follows every frame of a checked connection: CRC-32 (the one of zlib and Ethernet) of its header and payload."""
+CHECK_BYTES: Final = CHECK.size
+CHECKED: Final = "crc32"
+"""The feature's name in the settings; both sides must name it."""
 
 # Types. Below 0x10 the handshake, then calls, then the connection's own housekeeping.
 HELLO: Final = 0x01
@@ -47,7 +58,9 @@ PIECE: Final = 0x17
 PING: Final = 0x20
 """8 bytes, which come back in a PONG."""
 PONG: Final = 0x21
+STATUS: Final = 0x22
 GOAWAY: Final = 0x23
+ACK: Final = 0x24
 
 NAMES: Final = {
     HELLO: "HELLO",
@@ -62,7 +75,9 @@ NAMES: Final = {
     PIECE: "PIECE",
     PING: "PING",
     PONG: "PONG",
+    STATUS: "STATUS",
     GOAWAY: "GOAWAY",
+    ACK: "ACK",
 }
 
 # Flags. One bit means the same thing in every type that knows it.
@@ -76,21 +91,25 @@ METADATA: Final = 0x08
 """A length (u16) and a msgpack map of strings follow."""
 STREAM: Final = 0x10
 """The caller will send items (DATA … END) after its arguments."""
+TRAILERS: Final = 0x20
+"""In a CALL: tell me how it went. In what ends the call: a length (u16) and a msgpack map stand in front of the body."""
 
 KNOWN_FLAGS: Final = {
     HELLO: 0,
     WELCOME: 0,
-    CALL: MORE | RAW | TRACE | METADATA | STREAM,
-    REPLY: MORE | RAW,
-    ERROR: 0,
+    CALL: MORE | RAW | TRACE | METADATA | STREAM | TRAILERS,
+    REPLY: MORE | RAW | TRAILERS,
+    ERROR: TRAILERS,
     DATA: MORE | RAW,
-    END: 0,
+    END: TRAILERS,
     CREDIT: 0,
     CANCEL: 0,
     PIECE: MORE,
     PING: 0,
     PONG: 0,
+    STATUS: 0,
     GOAWAY: 0,
+    ACK: 0,
 }
 
 # Attempt classes.
@@ -104,12 +123,20 @@ PROTOCOL: Final = 1
 FLOW: Final = 2
 TOO_LARGE: Final = 3
 IDLE: Final = 4
+ABUSE: Final = 5
+"""Too many pings or cancels: work for us and of no use to anybody."""
+CHECKSUM: Final = 6
+FULL: Final = 7
+"""No room for this connection; said in place of a WELCOME, and worth another try later."""
 
 CALL_ID_MAX: Final = 2**53 - 1
 """Ids stay whole numbers in languages whose numbers are doubles. At a million calls a second that is 285 years."""
 
 HANDSHAKE_MAX_BYTES: Final = 16 * 1024
 """What a peer may send before it is welcomed: nobody unknown gets more of our memory than this."""
+
+GOAWAY_TEXT_MAX_BYTES: Final = 1000
+"""A GOAWAY must fit the smallest frame a peer may ask for, 1 KiB."""
 
 PING_BYTES: Final = 8
 PONGS_MAX: Final = 64
@@ -122,6 +149,11 @@ ITEM_OVERHEAD_BYTES: Final = 64
 def pack_frame(kind: int, flags: int, call_id: int, payload: bytes = b"") -> bytes:
     """Return one whole frame."""
     return HEADER.pack(len(payload), kind, flags, call_id) + payload
+
+
+def pack_refusal(reason: int, message: str) -> bytes:
+    """Return what turns a client away that has not said a word yet: our preface and a GOAWAY."""
+    return PREFACE + pack_frame(GOAWAY, 0, 0, GOAWAY_HEAD.pack(0, reason) + message.encode()[:GOAWAY_TEXT_MAX_BYTES])
 
 
 def name_of(kind: int) -> str:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from ..errors import Executed, ProtocolError
 from . import frames
+from .checksum import seal
 from .events import Errored, Event, Unusable
 from .flow import ByteBudget, CallState, Flow, IncomingCall
 from .inbox import Inbox
@@ -24,26 +25,38 @@ from .settings import Settings, encode_settings
 Role = Literal["client", "server"]
 State = Literal["OPENING", "GREETED", "OPEN", "ERROR"]
 
-REASON_MAX_BYTES = 1000
-"""The text of a GOAWAY is cut here: it must fit the smallest frame a peer may ask for, 1 KiB."""
-
 
 class Machine:
-    """What every part of a connection works on. See `Connection` for the arguments."""
+    """What every part of a connection works on. See `Connection` for the arguments.
+
+    Attributes:
+        calls: what is open, by id.
+        cancels, pings: how many open calls the peer cancelled and how often it pinged since somebody set these back to 0. Either makes
+            work and is of no use in great numbers; the layer above, which has a clock, judges how many are too many.
+    """
 
     __slots__ = (
         "_answer_kind",
+        "_checked",
+        "_final_id",
         "_inbox",
         "_last_id",
+        "_last_words",
         "_make_call",
         "_outbox",
         "_plain_call_kind",
+        "_pongs",
         "_ready",
         "_role",
         "_seen",
+        "_sent_before",
+        "_sent_id",
+        "_settled",
         "calls",
+        "cancels",
         "events",
         "local",
+        "pings",
         "remote",
         "state",
     )
@@ -64,7 +77,14 @@ class Machine:
         self.calls: dict[int, CallState] = {}
         self.events: list[Event] = []
         self._last_id = 0
+        self._final_id = -1  # below 0: calls are taken
+        self._sent_id = self._sent_before = 0
+        self._settled = 0
+        self._checked = False
+        self._last_words = b""  # in state ERROR, what is still to be written; whatever else is said then is not
         self._seen = b""
+        self.cancels = self.pings = 0
+        self._pongs = 0  # answers to pings that nobody has taken yet
         # The type that takes the short way through `receive_data`. A server takes no REPLY, so there it is a type that does not exist.
         self._answer_kind = frames.REPLY if role == "client" else -1
         self._plain_call_kind = frames.CALL if role == "server" else -1
@@ -81,6 +101,21 @@ class Machine:
         return self._last_id
 
     @property
+    def sent_id(self) -> int:
+        """The id of the newest call of which the peer may have a byte."""
+        return self._sent_id
+
+    @property
+    def settled(self) -> int:
+        """Every call number of this client below it is over for good: the client has said so, and may not use them again."""
+        return self._settled
+
+    @property
+    def checked(self) -> bool:
+        """Whether every frame has a check sum: both sides asked for it."""
+        return self._checked
+
+    @property
     def ready(self) -> list[bytes | memoryview]:
         """What is to be written, in chunks; always the same list. To look at, not to touch: `take_output` takes it."""
         return self._ready
@@ -92,12 +127,11 @@ class Machine:
         if self.state == "ERROR":
             return
         early = self.state != "OPEN"
-        unheard = self._role == "server" or (bool(self._ready) and self._ready[0] is frames.PREFACE)
+        unheard = (early and self._role == "server") or (bool(self._ready) and self._ready[0] is frames.PREFACE)
         self.state = "ERROR"
         self._outbox.clear()
-        if early and unheard:
-            self._ready.append(frames.PREFACE)
-        self._ready.append(self._goaway(reason, message))
+        goaway = self._goaway(reason, message)
+        self._last_words = frames.PREFACE + goaway if unheard else seal(goaway) if self._checked else goaway
         self.events.append(Errored(ProtocolError(message, executed="no" if early else executed)))
 
     def lost(self) -> list[CallState]:
@@ -111,14 +145,16 @@ class Machine:
         for call in calls:
             self._release(call)
         self._outbox.clear()
+        self._last_words = b""
         return calls
 
     def _over(self) -> bool:
         return self.state == "ERROR"
 
-    def _goaway(self, reason: int, message: str) -> bytes:
-        last_id = self._last_id if self._role == "server" else 0
-        text = message.encode("utf-8", "replace")[:REASON_MAX_BYTES]
+    def _goaway(self, reason: int, message: str, last_id: int | None = None) -> bytes:
+        if last_id is None:
+            last_id = 0 if self._role == "client" else self._last_id if self._final_id < 0 else self._final_id
+        text = message.encode("utf-8", "replace")[: frames.GOAWAY_TEXT_MAX_BYTES]
         return frames.pack_frame(frames.GOAWAY, 0, 0, frames.GOAWAY_HEAD.pack(last_id, reason) + text)
 
     # ------------------------------------------------------------------ what a call holds

@@ -15,6 +15,8 @@ from .settings import Settings, decode_settings
 
 _PREFACE_BYTES = len(frames.PREFACE)
 _START = _PREFACE_BYTES + frames.HEADER_BYTES
+HANDSHAKE_BYTES = _START + frames.HANDSHAKE_MAX_BYTES
+"""All that can come before a connection is open."""
 _TOO_SOON = "frames came before the WELCOME; a client waits for it"
 
 
@@ -70,6 +72,7 @@ class Opening(Machine):
         self._outbox.open(remote.frame_max_bytes, remote.connection_window_bytes)
         if self._role == "client":
             self._inbox.open(self.local)
+            self._checked = frames.CHECKED in self.local.features and frames.CHECKED in remote.features
             self.state = "OPEN"
             self.events.append(Opened(remote))
             return end
@@ -111,5 +114,5 @@ class Opening(Machine):
         self.state = "ERROR"
         self._outbox.clear()
         if self._role == "server":
-            self._ready.append(line)
+            self._last_words = line
         self.events.append(Errored(ProtocolError(who, executed="no")))

@@ -167,7 +167,7 @@ class Outbox:
                 if self.fits(flow, left):
                     return max(left, 1) if credit >= left else 0
         if not outgoing.begun:
-            frame -= frames.TOTAL.size
+            frame -= frames.TOTAL.size + len(outgoing.prefix)
         return min(left, frame, credit) if credit >= min(left, frame, PIECE_MIN_BYTES) else 0
 
     def _emit(self, outgoing: Outgoing, room: int) -> int:
@@ -179,8 +179,8 @@ class Outbox:
         if outgoing.begun:
             head = frames.HEADER.pack(size, frames.PIECE, more, call_id)
         elif more:
-            head = frames.HEADER.pack(frames.TOTAL.size + size, outgoing.kind, outgoing.flags | more, call_id)
-            head += frames.TOTAL.pack(len(body))
+            prefix = frames.TOTAL.pack(len(body)) + outgoing.prefix
+            head = frames.HEADER.pack(len(prefix) + size, outgoing.kind, outgoing.flags | more, call_id) + prefix
         else:
             head = frames.HEADER.pack(size, outgoing.kind, outgoing.flags, call_id)
         self.ready.append(head)

@@ -9,6 +9,7 @@ from . import frames
 _HTTP = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC", b"PRI ", b"HTTP")
 _TLS_HANDSHAKE = b"\x16\x03"
 _TLS_ALERT = b"\x15\x03"
+_OUR_WORDS = b"holdfast"  # as a line for strangers begins; no more of it is waited for
 _MAGIC = frames.PREFACE[:-1]
 
 
@@ -37,6 +38,8 @@ def explain_stranger(seen: bytes, role: Literal["client", "server"]) -> tuple[st
         what = "it sent a TLS handshake to a plain port; use tcp:// on its side, or serve tls:// here"
     elif seen.startswith(_TLS_ALERT):
         what = "it answered with a TLS alert: that port wants TLS; connect with tls://"
+    elif seen.startswith(_OUR_WORDS) and role == "client":
+        what = "it is a holdfast server that turned us away; most likely that port wants TLS: connect with tls://"
     elif seen.startswith(_HTTP):
         what = f"it speaks HTTP ({_printable(seen)})"
     else:

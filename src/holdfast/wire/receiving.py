@@ -1,10 +1,10 @@
 """Everything that happens to the bytes of an open connection: here its frames become events (those of the handshake in `opening.py`).
 
-Owns: what each frame means in each state of a call, what is an error and what is skipped, and putting pieces together.
+Owns: what each frame means in each state of a call, what is an error and what is skipped. Pieces and items are in `streaming.py`.
 
 Rules
-- Strict in what it accepts: unknown types, settings, map keys and the payload of END and CANCEL (trailers of later versions) are
-  skipped; all else that version 1 does not say is an error, and ends the connection.
+- Strict in what it accepts: unknown types, settings, map keys and the payload of END and CANCEL are skipped; all else that version 1
+  does not say is an error, and ends the connection.
 - A frame of a call that is over is skipped, since it may have been on its way; a frame of a call that never was is an error.
 - Credit is taken for what arrives before anything else is asked about it, so both sides count the same, whatever became of the call.
 - A length is checked before anything is kept; memory grows with what arrived, never with what was claimed.
@@ -14,10 +14,14 @@ What may never happen: an exception out of `receive_data`, whatever the bytes; a
 
 from __future__ import annotations
 
+from ..errors import ProtocolError
 from . import frames
-from .events import Called, CancelReceived, Ended, Failed, ItemReceived, Ponged, Replied
-from .flow import Assembly, CallState, Flow, IncomingCall
-from .opening import Opening
+from .checksum import unseal
+from .events import Called, CancelReceived, Failed, Ponged, Replied, StatusReceived
+from .flow import CallState, IncomingCall
+from .opening import HANDSHAKE_BYTES
+from .status import decode_status
+from .streaming import Streaming
 
 _unpack_header = frames.HEADER.unpack_from
 _unpack_call = frames.CALL_HEAD.unpack_from
@@ -28,11 +32,8 @@ _SMALL_READ_BYTES = 32 * 1024
 _TOTAL_BYTES = frames.TOTAL.size
 _CALL, _REPLY, _RAW, _MORE, _HEDGE = frames.CALL, frames.REPLY, frames.RAW, frames.MORE, frames.HEDGE
 
-CREDIT_MAX = 2**32
-"""No stream has more credit than this: above the largest window and the largest message together."""
 
-
-class Receiving(Opening):
+class Receiving(Streaming):
     """A machine that understands what it is sent."""
 
     __slots__ = ()
@@ -48,11 +49,36 @@ class Receiving(Opening):
             position = self._receive_opening(data, total)
             if not self._open():
                 return position
+        if self._checked:
+            return position + self._receive_checked(data[position:])
+        return self._receive_frames(data, position)
+
+    def first_frame_bytes(self, data: memoryview) -> int:
+        """How long the first frame in `data` is by its own account, with its check sum; 0 while that cannot be told."""
+        if self.state != "OPEN":
+            return HANDSHAKE_BYTES
+        if len(data) < _HEADER_BYTES:
+            return 0
+        length: int = frames.LENGTH.unpack_from(data)[0]
+        return _HEADER_BYTES + length + (frames.CHECK_BYTES if self._checked else 0)
+
+    def _receive_checked(self, data: memoryview) -> int:
+        """As `_receive_frames`, where every frame has a check sum behind it."""
+        sound, used, broken = unseal(data, self.local.frame_max_bytes)
+        if sound:
+            self._receive_frames(memoryview(sound), 0)
+        if broken:
+            self.fail(frames.CHECKSUM, "a frame whose check sum is wrong: it was changed on its way")
+        return len(data) if self._over() else used
+
+    def _receive_frames(self, data: memoryview, position: int) -> int:
+        """Parse every whole frame from `position` on; return up to where that was."""
+        total = len(data)
         events = self.events
         calls = self.calls
         frame_max = self.local.frame_max_bytes
         answer = self._answer_kind
-        plain_call = self._plain_call_kind if self._outbox.answers is None else -1
+        plain_call = self._plain_call_kind if self._outbox.answers is None and self._final_id < 0 else -1
         make_call = self._make_call
         calls_max = self.local.open_calls_max
         # Slices of bytes cost half of a memoryview's and need no copy; what is small is therefore copied once as a whole.
@@ -81,7 +107,7 @@ class Receiving(Opening):
                 deadline_ms, number, attempt, name_length = _unpack_call(data, start)
                 start += _CALL_HEAD_BYTES
                 body_at = start + name_length
-                if body_at <= end and attempt <= _HEDGE and len(calls) < calls_max:
+                if body_at <= end and attempt <= _HEDGE and len(calls) < calls_max and (number >= self._settled or not number):
                     self._last_id = call_id
                     name, body = bytes(small[start:body_at]), bytes(small[body_at:end])
                     call = calls[call_id] = make_call(call_id, None, name, body, flags == _RAW, False, deadline_ms, number, attempt)
@@ -141,20 +167,27 @@ class Receiving(Opening):
             position += frames.METADATA_LENGTH.size
             metadata = bytes(payload[position : position + length])
             position += length
-        if position > size or attempt > _HEDGE:
-            self._bad_call_head(call_id, position, size, attempt)
+        if position > size or attempt > _HEDGE or 0 < number < self._settled:
+            self._bad_call_head(call_id, position, size, attempt, number)
             return
+        if self._final_id >= 0:
+            if total >= 0:
+                self._pass(call_id, size - position)
+            return  # it is above the id of our last GOAWAY, so its caller knows that we do not execute it
         name = bytes(payload[_CALL_HEAD_BYTES : _CALL_HEAD_BYTES + name_length])
         streams = flags & frames.STREAM != 0
         body = bytes(payload[position:])
         raw = flags & _RAW != 0
         # positional: this is the hot path, and keywords cost as much as the whole record
-        call = self._make_call(call_id, None, name, body, raw, streams, deadline_ms, number, attempt, trace, metadata)
+        wants = flags & frames.TRAILERS != 0
+        call = self._make_call(call_id, None, name, body, raw, streams, deadline_ms, number, attempt, trace, metadata, wants)
         self._admit_call(call, total)
 
-    def _bad_call_head(self, call_id: int, needed: int, size: int, attempt: int) -> None:
+    def _bad_call_head(self, call_id: int, needed: int, size: int, attempt: int, number: int) -> None:
         if needed > size:
             self._wrong_length(_CALL, size)
+        elif 0 < number < self._settled:
+            self.fail(frames.PROTOCOL, f"call number {number} after the ACK that all below {self._settled} are settled")
         else:
             self.fail(frames.PROTOCOL, f"call {call_id} is of attempt class {attempt}; version {frames.VERSION} knows 0 to {_HEDGE}")
 
@@ -177,83 +210,6 @@ class Receiving(Opening):
         first, call.body = call.body, b""
         self._begin(call, self._flow_of(call), first, total, call.raw, item=False)
 
-    # ------------------------------------------------------------------ messages in pieces
-
-    def _begin(self, call: CallState, flow: Flow, first: bytes, total: int, raw: bool, *, item: bool) -> bool:
-        """Start putting a message together. Its first piece costs connection credit like the others."""
-        if not item and not self._pass(call.id, len(first)):
-            return False
-        if flow.assembly is not None:
-            self.fail(frames.PROTOCOL, f"a second message of call {call.id} began inside the first")
-        elif total <= len(first):
-            self.fail(frames.PROTOCOL, f"a message of {total} bytes whose first piece has {len(first)} and says that more follows")
-        elif total > self.local.message_max_bytes:
-            self._unusable(call, f"a message of {total} bytes; the limit is {self.local.message_max_bytes}", too_large=True)
-        else:
-            flow.assembly = Assembly(total, raw, item)
-            return self._extend(call, flow.assembly, first)
-        return False
-
-    def _extend(self, call: CallState, assembly: Assembly, piece: memoryview | bytes) -> bool:
-        size = len(piece)
-        if not self._inbox.budget.take(size):
-            self._unusable(call, "no room to put a large message together; try again later", too_large=False)
-            return False
-        assembly.charged += size
-        assembly.buffer += piece
-        return True
-
-    def _pass(self, call_id: int, size: int) -> bool:
-        """Take connection credit for a piece and give it back: what is put together is bounded by the budget instead."""
-        if not self._inbox.spend(size):
-            self._overdrawn(call_id, size, "connection")
-            return False
-        self._inbox.used(size)
-        return True
-
-    def _on_piece(self, call_id: int, flags: int, payload: memoryview) -> None:
-        size = len(payload)
-        if not self._pass(call_id, size):
-            return
-        call = self.calls.get(call_id)
-        if call is None:
-            self._check_known_id(frames.PIECE, call_id)
-            return
-        flow = call.flow
-        if flow is None or flow.assembly is None:
-            if flow is None or not flow.refused:
-                self.fail(frames.PROTOCOL, f"PIECE on call {call_id}, where no message began")
-            return
-        assembly = flow.assembly
-        if assembly.item:
-            if size > flow.receive_credit:
-                self._overdrawn(call_id, size, "stream")
-                return
-            flow.receive_credit -= size
-        have, last = len(assembly.buffer) + size, flags & _MORE == 0
-        if size == 0 or have > assembly.total or last != (have == assembly.total):
-            self.fail(frames.PROTOCOL, f"pieces of call {call_id} do not add up: {have} of {assembly.total} bytes, last={last}")
-        elif self._extend(call, assembly, payload) and last:
-            flow.assembly = None
-            self._whole(call, flow, assembly)
-
-    def _whole(self, call: CallState, flow: Flow, assembly: Assembly) -> None:
-        """A message of several pieces is complete."""
-        body, charged = bytes(assembly.buffer), assembly.charged
-        if assembly.item:
-            flow.held += charged
-            cost = min(len(body) + frames.ITEM_OVERHEAD_BYTES, flow.window)
-            self.events.append(ItemReceived(call, body, assembly.raw, cost, charged))
-        elif isinstance(call, IncomingCall):
-            flow.held += charged  # until the call is over: or a thousand slow handlers would hold what no budget knows of
-            call.body = body
-            self.events.append(Called(call))
-        else:
-            self._inbox.budget.give(charged)
-            del self.calls[call.id]
-            self._release(call)
-            self.events.append(Replied(call, body, assembly.raw))
-
     # ------------------------------------------------------------------ all other frames
 
     def _on_frame(self, kind: int, flags: int, call_id: int, payload: memoryview) -> None:
@@ -270,7 +226,7 @@ class Receiving(Opening):
         elif kind == frames.CREDIT:
             self._on_credit(call_id, payload)
         elif kind == frames.END:
-            self._on_end(call_id)
+            self._on_end(call_id, flags, payload)
         elif kind in (_REPLY, frames.ERROR):
             self._on_answer(kind, flags, call_id, payload)
         elif kind == frames.CANCEL:
@@ -286,6 +242,10 @@ class Receiving(Opening):
             self.events.append(Ponged(bytes(payload)))
         elif kind == frames.GOAWAY:
             self._on_goaway(payload)
+        elif kind == frames.STATUS:
+            self._on_status(payload)
+        elif kind == frames.ACK:
+            self._on_ack(payload)
         else:
             self.fail(frames.PROTOCOL, f"{frames.name_of(kind)} after the handshake")
 
@@ -293,12 +253,32 @@ class Receiving(Opening):
         if len(payload) != frames.PING_BYTES:
             self._wrong_length(frames.PING, len(payload))
             return
-        pong = frames.pack_frame(frames.PONG, 0, 0, bytes(payload))
-        waiting = sum(len(ready) == len(pong) and ready[4] == frames.PONG for ready in self._ready)
-        if waiting >= frames.PONGS_MAX:
-            self.fail(frames.FLOW, f"{waiting} pings came before one answer could be written; a sign of life needs one")
+        if self._pongs >= frames.PONGS_MAX:
+            self.fail(frames.FLOW, f"{self._pongs} pings came before one answer could be written; a sign of life needs one")
             return
-        self._ready.append(pong)
+        self._ready.append(frames.pack_frame(frames.PONG, 0, 0, bytes(payload)))
+        self._pongs += 1
+        self.pings += 1
+
+    def _on_status(self, payload: memoryview) -> None:
+        if self._role == "server":
+            self.fail(frames.PROTOCOL, "STATUS from a client")
+            return
+        try:
+            self.events.append(StatusReceived(decode_status(bytes(payload))))
+        except ProtocolError as error:
+            self.fail(frames.PROTOCOL, str(error))
+
+    def _on_ack(self, payload: memoryview) -> None:
+        if self._role == "client":
+            self.fail(frames.PROTOCOL, "ACK from a server")
+        elif len(payload) != frames.ACK_PAYLOAD.size:
+            self._wrong_length(frames.ACK, len(payload))
+        else:
+            (number,) = frames.ACK_PAYLOAD.unpack(payload)
+            if number < self._settled:
+                self.fail(frames.PROTOCOL, f"ACK of call number {number} after one of {self._settled}: what is settled stays so")
+            self._settled = number
 
     def _on_cancel(self, call_id: int) -> None:
         if self._role != "server":
@@ -309,12 +289,15 @@ class Receiving(Opening):
             if not self._outbox.drop_answer(call_id):
                 self._check_known_id(frames.CANCEL, call_id)
             return
+        self.cancels += 1
         flow = call.flow
         if flow is not None and (flow.refused or (flow.assembly is not None and not flow.assembly.item)):
             # it was refused, or never became whole: no handler knows it, so it ends here
             del self.calls[call_id]
             self._release(call)
             return
+        if isinstance(call, IncomingCall):
+            call.cancelled = True
         self.events.append(CancelReceived(call))
 
     def _on_answer(self, kind: int, flags: int, call_id: int, payload: memoryview) -> None:
@@ -323,111 +306,43 @@ class Receiving(Opening):
             self.fail(frames.PROTOCOL, f"{frames.name_of(kind)} from a client")
             return
         call = self.calls.get(call_id)
-        if kind == frames.ERROR:
-            if call is None:
-                self._check_known_id(kind, call_id)
+        more = flags & _MORE  # no ERROR has it
+        at = _TOTAL_BYTES if more else 0
+        trailers = b""
+        if flags & frames.TRAILERS:
+            found = self._trailers(kind, payload, at)
+            if found is None:
                 return
-            del self.calls[call_id]
-            self._release(call)
-            self.events.append(Failed(call, bytes(payload)))
-            return
-        if len(payload) < _TOTAL_BYTES:
+            trailers, at = found
+        elif len(payload) < at:
             self._wrong_length(kind, len(payload))
             return
-        first = bytes(payload[_TOTAL_BYTES:])
+        body = bytes(payload[at:])
         if call is None:
-            if self._pass(call_id, len(first)):
+            if not more or self._pass(call_id, len(body)):
                 self._check_known_id(kind, call_id)
-            return
-        (total,) = frames.TOTAL.unpack_from(payload)
-        self._begin(call, self._flow_of(call), first, total, flags & _RAW != 0, item=False)
+        elif more:
+            (total,) = frames.TOTAL.unpack_from(payload)
+            flow = self._flow_of(call)
+            if self._begin(call, flow, body, total, flags & _RAW != 0, item=False) and flow.assembly is not None:
+                flow.assembly.trailers = trailers
+        elif kind == frames.ERROR:
+            del self.calls[call_id]
+            self._release(call)
+            self.events.append(Failed(call, body, trailers))
+        else:
+            del self.calls[call_id]
+            self._whole_reply(call, body, flags & _RAW != 0, trailers)
 
-    def _whole_reply(self, call: CallState, body: bytes, raw: bool) -> None:
+    def _whole_reply(self, call: CallState, body: bytes, raw: bool, trailers: bytes = b"") -> None:
         """A REPLY in one frame to a call that streams, or that is itself on its way still. It has left the table."""
         flow = call.flow
         if flow is not None and flow.assembly is not None:
             self.calls[call.id] = call
+            in_order = sorted(self.calls.items())
+            self.calls.clear()
+            self.calls.update(in_order)
             self.fail(frames.PROTOCOL, f"a REPLY to call {call.id} inside another message of it")
             return
         self._release(call)
-        self.events.append(Replied(call, body, raw))
-
-    # ------------------------------------------------------------------ streams
-
-    def _on_data(self, call_id: int, flags: int, payload: memoryview) -> None:
-        more = flags & _MORE
-        size = len(payload) - (_TOTAL_BYTES if more else 0)
-        if size < 0:
-            self._wrong_length(frames.DATA, len(payload))
-            return
-        cost = size + frames.ITEM_OVERHEAD_BYTES
-        if not self._inbox.spend(cost):
-            self._overdrawn(call_id, cost, "connection")
-            return
-        call = self.calls.get(call_id)
-        flow = call.flow if call is not None else None
-        if call is None or (flow is not None and flow.refused):
-            self._inbox.used(cost)
-            self._check_known_id(frames.DATA, call_id)
-            return
-        if flow is None or not flow.receiving or flow.assembly is not None:
-            self.fail(frames.PROTOCOL, f"DATA on call {call_id}, which takes none now")
-            return
-        if cost > flow.receive_credit:
-            self._overdrawn(call_id, cost, "stream")
-            return
-        flow.receive_credit -= cost
-        if not more:
-            flow.unused += cost
-            self.events.append(ItemReceived(call, bytes(payload), flags & _RAW != 0, cost, 0))
-            return
-        self._inbox.used(cost)
-        (total,) = frames.TOTAL.unpack_from(payload)
-        if self._begin(call, flow, bytes(payload[_TOTAL_BYTES:]), total, flags & _RAW != 0, item=True):
-            self._grant_rest(call_id, flow, total)
-
-    def _grant_rest(self, call_id: int, flow: Flow, total: int) -> None:
-        """An item in pieces began: what is owed, and what the item has over the whole window, comes at once, or it could never end."""
-        grant = flow.owed + max(0, total + frames.ITEM_OVERHEAD_BYTES - flow.window)
-        flow.owed = 0
-        if grant:
-            flow.receive_credit += grant
-            self._send_credit(call_id, grant)
-
-    def _on_end(self, call_id: int) -> None:
-        call = self.calls.get(call_id)
-        flow = call.flow if call is not None else None
-        if call is None or (flow is not None and flow.refused):
-            self._check_known_id(frames.END, call_id)
-            return
-        if flow is None or not flow.receiving or flow.assembly is not None:
-            self.fail(frames.PROTOCOL, f"END on call {call_id}, which takes none now")
-            return
-        flow.receiving = False
-        if self._role == "client":
-            del self.calls[call_id]
-            flow.sending = False
-            self._outbox.drop(flow)
-        self.events.append(Ended(call))
-
-    def _on_credit(self, call_id: int, payload: memoryview) -> None:
-        if len(payload) != frames.CREDIT_PAYLOAD.size:
-            self._wrong_length(frames.CREDIT, len(payload))
-            return
-        (amount,) = frames.CREDIT_PAYLOAD.unpack(payload)
-        if call_id == 0:
-            self._outbox.credit += amount
-            if self._outbox.credit > self._outbox.window:
-                self.fail(frames.FLOW, "more connection credit than was ever spent")
-            return
-        call = self.calls.get(call_id)
-        if call is None:
-            self._check_known_id(frames.CREDIT, call_id)
-        elif call.flow is None:
-            self.fail(frames.PROTOCOL, f"CREDIT on call {call_id}, which does not stream")
-        else:
-            call.flow.send_credit += amount
-            if call.flow.send_credit > CREDIT_MAX:
-                self.fail(frames.FLOW, f"credit of call {call_id} overflows")
-            else:
-                self._outbox.resume(call.flow)
+        self.events.append(Replied(call, body, raw, trailers))

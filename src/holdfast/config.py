@@ -1,0 +1,102 @@
+"""Everything a client and a server can be told, on one page.
+
+Owns: the fields, their defaults and what is refused. Every default is bounded and defended where it stands; docs/en/reference/defaults.md
+shows them all, and a test compares. What may never happen here: a mechanism; a field that nothing reads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import get_args
+
+from .errors import ConfigError
+from .net.link import DatagramOptions, ListenOptions
+from .net.options import ConnectOptions
+from .policy.retry import RetryConfig
+from .rpc.dialer import DialConfig
+from .rpc.session import Checksum
+from .wire import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """Everything a client can be told. Each default is bounded, and defended here.
+
+    Attributes:
+        deadline_s: of a call that names none. 10 s: long enough for people, short enough to free what waits.
+        dial: connecting and reconnecting.
+        retry: back-off between attempts of a call.
+        wire: what we tell servers about ourselves.
+        assembly_max_bytes: large messages being put together, over the connection.
+        closing_s: how long `close` waits for what was written to leave.
+        checksum: CRC-32 behind every frame, if the server wants it too: `auto` over plain TCP between machines, `always`, `never`.
+        connect: how a connection is made, and its socket's options.
+    """
+
+    deadline_s: float | None = 10.0
+    dial: DialConfig = field(default_factory=DialConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    wire: Settings = field(default_factory=Settings)
+    assembly_max_bytes: int = 256 * 1024 * 1024
+    closing_s: float = 2.0
+    checksum: Checksum = "auto"
+    connect: ConnectOptions = field(default_factory=ConnectOptions)
+
+    def __post_init__(self) -> None:
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ConfigError(f"deadline_s={self.deadline_s!r} must be above 0, or None for no deadline")
+        if self.assembly_max_bytes < self.wire.message_max_bytes:
+            raise ConfigError(f"assembly_max_bytes={self.assembly_max_bytes} must hold one message of {self.wire.message_max_bytes} bytes")
+        if self.checksum not in get_args(Checksum):
+            raise ConfigError(f"checksum={self.checksum!r} must be one of {', '.join(get_args(Checksum))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Everything a server can be told. Each default is bounded, and defended here.
+
+    Attributes:
+        handlers_max: suspended handlers at once; one more is refused with Overloaded. 1,000 waiting coroutines are about 10 MiB.
+        threads_max: threads for blocking handlers; `threads_queue_max` more calls may wait for one.
+        drain_s: how long `close` lets calls finish. 30 s: what orchestrators give a process.
+        cancel_grace_s: how long cancelled handlers may take to clean up.
+        assembly_max_bytes: large messages being put together and large answers on their way, over all connections.
+        wire: what we tell clients, and hold them to.
+        listen: how listeners accept.
+        datagrams: the bounds of `udp://` addresses.
+        debug: send the text of unexpected exceptions to callers.
+        cancels_per_s: calls one connection may cancel soon after it opened them, in the long run, each of which costs us a handler's start;
+            at once it may cancel ten seconds of them, and twice `wire.open_calls_max` besides. Every answered call pays for one.
+        pings_per_s: pings one connection may send, over ten seconds. Our own come after five seconds of silence.
+        checksum: CRC-32 behind every frame, if the client wants it too: `auto` over plain TCP between machines, `always`, `never`.
+    """
+
+    handlers_max: int = 1000
+    threads_max: int = 16
+    threads_queue_max: int = 256
+    drain_s: float = 30.0
+    cancel_grace_s: float = 3.0
+    assembly_max_bytes: int = 512 * 1024 * 1024
+    wire: Settings = field(default_factory=Settings)
+    listen: ListenOptions = field(default_factory=ListenOptions)
+    datagrams: DatagramOptions = field(default_factory=DatagramOptions)
+    debug: bool = False
+    cancels_per_s: float = 200.0
+    pings_per_s: float = 10.0
+    checksum: Checksum = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("handlers_max", "threads_max", "threads_queue_max"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("cancels_per_s", "pings_per_s"):
+            if not 0.1 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 0.1 a second")
+        if self.checksum not in get_args(Checksum):
+            raise ConfigError(f"checksum={self.checksum!r} must be one of {', '.join(get_args(Checksum))}")
+        for name in ("drain_s", "cancel_grace_s"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more seconds")
+        if self.assembly_max_bytes < self.wire.message_max_bytes:
+            raise ConfigError(f"assembly_max_bytes={self.assembly_max_bytes} must hold one message of {self.wire.message_max_bytes} bytes")

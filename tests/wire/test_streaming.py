@@ -1,0 +1,68 @@
+"""Messages in pieces and items: put together once, bounded by what arrived, and paid for. Legal and illegal frames: test_receiving."""
+
+from __future__ import annotations
+
+from holdfast.wire import Settings, frames
+from tests.wire.helpers import describe, feed, feed_three_ways, frame, opened, parse
+from tests.wire.test_receiving import ASKED, FULL, MORE, NOTHING, PIECES, RAW, STREAMING, head, total
+
+
+def test_a_call_in_pieces_arrives_whole_and_once() -> None:
+    data = frame(frames.CALL, MORE | RAW, 1, total(2000) + head(b"name") + b"a" * 500)
+    data += frame(frames.PIECE, MORE, 1, b"b" * 1000) + frame(frames.PIECE, 0, 1, b"c" * 500)
+    connection = feed_three_ways(NOTHING, data)
+    [event] = connection.events
+    assert describe(event)[1][1:4] == (b"name", b"a" * 500 + b"b" * 1000 + b"c" * 500, True)
+
+
+def test_no_memory_is_taken_for_what_is_only_claimed() -> None:
+    big = Settings(message_max_bytes=1 << 30)
+    connection = opened("server", big)
+    feed(connection, frame(frames.CALL, MORE, 1, total(1 << 30) + head() + b"x"))
+    call = connection.calls[1]
+    assert call.flow is not None
+    assert call.flow.assembly is not None
+    assert len(call.flow.assembly.buffer) == connection._inbox.budget.used_bytes == 1
+
+
+def test_what_is_put_together_is_bounded() -> None:
+    connection = opened("server", budget_bytes=1500)
+    first = frame(frames.CALL, MORE, 1, total(2000) + head() + b"x" * 1000)
+    feed(connection, first)
+    assert connection._inbox.budget.used_bytes == 1000
+    feed(connection, frame(frames.PIECE, 0, 1, b"x" * 1000))
+    assert [describe(event)[2:] for event in connection.events] == [("no room to put a large message together; try again later", False)]
+    assert connection._inbox.budget.used_bytes == 0
+    connection.send_error(connection.calls[1], b"full")
+    feed(connection, frame(frames.PIECE, 0, 1, b"x" * 1000))
+    assert connection.state == "OPEN"
+
+
+def test_large_arguments_hold_budget_until_the_call_is_over() -> None:
+    connection = PIECES()
+    feed(connection, frame(frames.PIECE, 0, 1, b"67890"))
+    budget = connection._inbox.budget
+    assert budget.used_bytes == 10
+    connection.send_reply(connection.calls[1], b"", False)
+    assert budget.used_bytes == 0
+
+
+def test_a_client_tells_the_server_when_it_cannot_use_a_reply() -> None:
+    connection = ASKED()
+    feed(connection, frame(frames.REPLY, MORE, 1, total(16385) + b"x"))
+    assert connection.calls == {}
+    assert parse(connection.take_output(1 << 20)) == [(frames.CANCEL, 0, 1, b"")]
+
+
+def test_a_refused_call_costs_no_credit_for_ever() -> None:
+    connection = FULL()
+    feed(connection, frame(frames.CALL, MORE, 5, total(900) + head() + bytes(800)) + frame(frames.PIECE, 0, 5, bytes(100)))
+    inbox = connection._inbox
+    assert inbox.owed == 900
+    assert inbox.credit + inbox.owed == inbox.window
+
+
+def test_a_large_item_gets_the_credit_it_needs_at_once() -> None:
+    connection = STREAMING()
+    feed(connection, frame(frames.DATA, MORE, 1, total(10_000) + bytes(1000)))
+    assert (frames.CREDIT, 0, 1, total(10_000 + 64 - 4096)) in parse(connection.take_output(1 << 20))
