@@ -22,13 +22,14 @@ SOURCES = src scripts tests $(wildcard examples bench)
 
 # Tests share the cores; `make test SHARED=` runs them one after the other, which reads better when one hangs.
 SHARED ?= -n auto
+FUZZ_S ?= 60
 FUZZ_EXAMPLES ?= 2000
 SOAK_ROUNDS ?= 20
 
 # A banner per step, so that a long run says where it is.
 say = @printf '\n── %s\n' "$(1)"
 
-.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench soak fuzz clean need-python
+.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench hostile exhaustion soak fuzz clean need-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,8 +92,17 @@ contracts: .venv/$(MAIN)/.stamp
 	$(call say,walls of the house)
 	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
-fuzz: .venv/$(MAIN)/.stamp ## the property tests with FUZZ_EXAMPLES (2000) random examples each
+fuzz: .venv/$(MAIN)/.stamp ## every harness for FUZZ_S (60) seconds, then the property tests with FUZZ_EXAMPLES (2000) examples each
+	$(call say,harnesses on $(MAIN))
+	@$(PY) -m tests.fuzz run --seconds $(FUZZ_S)
+	$(call say,property tests on $(MAIN))
 	@HOLDFAST_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest -q --timeout 1200 $$(grep -rlE --include='test_*.py' '^from hypothesis|^import hypothesis' tests)
+
+hostile: .venv/$(MAIN)/.stamp ## what an honest client notices of hostile ones, and what these are told; 2 min
+	@$(PY) bench/hostile.py
+
+exhaustion: .venv/$(MAIN)/.stamp ## 200 strangers and 64 descriptors: ours beside asyncio's own server; Linux, 1 min
+	@$(PY) bench/exhaustion.py
 
 soak: .venv/$(MAIN)/.stamp ## the tests over real sockets and processes, SOAK_ROUNDS (20) times
 	@for round in $$(seq $(SOAK_ROUNDS)); do \
@@ -104,5 +114,5 @@ snapshot: .venv/$(MAIN)/.stamp ## write the public names down again, after a cha
 	@$(PY) scripts/public_names.py --write
 
 clean: ## remove environments, caches and build products
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build htmlcov .coverage
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz tests/fuzz/findings dist build htmlcov .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
