@@ -1,7 +1,7 @@
 """The roof over the answering side: configuration, `serve`, and the order in which a server opens and closes.
 
 Only this file knows together: services, router, sessions, listeners. Order of refusals per call, cheapest first (`rpc/responder.py`):
-method ▸ deadline ▸ handlers' slots ▸ draining ▸ arguments ▸ handler.
+method ▸ deadline ▸ handlers' slots ▸ arguments ▸ handler.
 """
 
 from __future__ import annotations

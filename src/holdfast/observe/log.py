@@ -18,6 +18,7 @@ from typing import Literal, TextIO
 import msgspec
 
 from ..clock import Clock
+from ..control.bucket import TokenBucket
 from ..facts import (
     CallEnded,
     CallRetried,
@@ -66,28 +67,14 @@ def event_name(kind: type[Fact]) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
 
 
-class _Bucket:
-    """Tokens of one kind of line. Pure: it is told the time.
+class _Rate(TokenBucket):
+    """The rate of one kind of line, and how many were left out. The clock is monotonic: it refills whatever the wall clock does."""
 
-    The clock is monotonic, so the bucket refills whatever the wall clock does.
-    """
+    __slots__ = ("suppressed",)
 
-    __slots__ = ("_at", "_tokens", "suppressed")
-
-    def __init__(self, now: float, burst: float) -> None:
-        self._at = now
-        self._tokens = burst
+    def __init__(self, per_s: float, burst: float) -> None:
+        super().__init__(per_s, burst)
         self.suppressed = 0
-
-    def take(self, now: float, per_s: float, burst: float) -> bool:
-        """Whether one more line may be written now; counts it as suppressed when not."""
-        self._tokens = min(burst, self._tokens + (now - self._at) * per_s)
-        self._at = now
-        if self._tokens >= 1.0:
-            self._tokens -= 1.0
-            return True
-        self.suppressed += 1
-        return False
 
 
 class Log:
@@ -110,7 +97,7 @@ class Log:
         self._loudness: frozenset[Level] = frozenset(_levels(verbose, quiet))
         self._per_s = lines_per_s
         self._burst = float(burst)
-        self._buckets: dict[type[Fact], _Bucket] = {}
+        self._buckets: dict[type[Fact], _Rate] = {}
         self.lost = 0
 
     def __call__(self, fact: Fact) -> None:
@@ -120,10 +107,12 @@ class Log:
         now = self._clock.now()
         bucket = self._buckets.get(kind)
         if bucket is None:
-            bucket = self._buckets[kind] = _Bucket(now, self._burst)
-        if bucket.take(now, self._per_s, self._burst):
+            bucket = self._buckets[kind] = _Rate(self._per_s, self._burst)
+        if bucket.take(now):
             suppressed, bucket.suppressed = bucket.suppressed, 0
             self._write(kind, fact, suppressed)
+        else:
+            bucket.suppressed += 1
 
     def wants(self, kind: type[Fact]) -> bool:
         """Whether facts of that kind may get a line; see `facts.wants`."""

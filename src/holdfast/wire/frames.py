@@ -151,9 +151,14 @@ def pack_frame(kind: int, flags: int, call_id: int, payload: bytes = b"") -> byt
     return HEADER.pack(len(payload), kind, flags, call_id) + payload
 
 
+def pack_goaway(last_id: int, reason: int, message: str) -> bytes:
+    """Return a GOAWAY; a message that is too long is cut."""
+    return pack_frame(GOAWAY, 0, 0, GOAWAY_HEAD.pack(last_id, reason) + message.encode("utf-8", "replace")[:GOAWAY_TEXT_MAX_BYTES])
+
+
 def pack_refusal(reason: int, message: str) -> bytes:
     """Return what turns a client away that has not said a word yet: our preface and a GOAWAY."""
-    return PREFACE + pack_frame(GOAWAY, 0, 0, GOAWAY_HEAD.pack(0, reason) + message.encode()[:GOAWAY_TEXT_MAX_BYTES])
+    return PREFACE + pack_goaway(0, reason, message)
 
 
 def name_of(kind: int) -> str:

@@ -154,8 +154,7 @@ class Machine:
     def _goaway(self, reason: int, message: str, last_id: int | None = None) -> bytes:
         if last_id is None:
             last_id = 0 if self._role == "client" else self._last_id if self._final_id < 0 else self._final_id
-        text = message.encode("utf-8", "replace")[: frames.GOAWAY_TEXT_MAX_BYTES]
-        return frames.pack_frame(frames.GOAWAY, 0, 0, frames.GOAWAY_HEAD.pack(last_id, reason) + text)
+        return frames.pack_goaway(last_id, reason, message)
 
     # ------------------------------------------------------------------ what a call holds
 
