@@ -31,6 +31,7 @@ from .rpc.bound import BoundMethod, bind_methods, deadline_of
 from .rpc.caller import OnTrailers, Outcall
 from .rpc.catalogue import Catalogue
 from .rpc.sender import StreamPlan
+from .rpc.session import wire_deadline_ms
 from .rpc.streams import Stream
 from .rpc.trunk import MakeNetwork, Options, Trunk
 from .wire import Replied
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 Metadata = Mapping[str, str] | None
 _UNSET: Any = object()
+_NEVER = math.inf
 
 
 class _Core(Trunk):
@@ -75,6 +77,7 @@ class Client:
         self._default_s: float | None = config.deadline_s if options.deadline is _UNSET else options.deadline
         if self._default_s == math.inf:
             self._default_s = None
+        self._default_ms = wire_deadline_ms(self._default_s, 0.0)
         self._parent: Client | None = None
 
     # ------------------------------------------------------------------ life
@@ -178,7 +181,7 @@ class Client:
                 return self._stream(lambda _: method, method.info.name, args, kwargs, _UNSET, None, None, None, decode)
 
             return stream
-        if method.shape == "client_stream":
+        if method.uploads:
 
             async def upload(*args: Any, **kwargs: Any) -> Any:
                 return await self._unary(method, args, kwargs, _UNSET, None)
@@ -297,52 +300,49 @@ class Client:
         default_s = self._default_s
         if ambient is None and deadline is _UNSET and default_s is not None:
             deadline_at: float | None = started + default_s
+            deadline_ms = self._default_ms
         else:
             deadline_at = self._deadline_at(started, deadline)
+            deadline_ms = wire_deadline_ms(deadline_at, started)
         dialer = core.dialer
         if method.compared_with is None or method.compared_with is not dialer.catalogue:
             method.compare(await self._connected(deadline_at, method.info.name))
-        codec = method.codec
-        name = method.info.name
+        if method.uploads:
+            return await self._upload(core, method, args, kwargs, deadline_at, metadata, started)
+        body = method.codec.encode_args(args, kwargs)
+        extra = None if ambient is None and metadata is None else core.beside(metadata)
         options = self._options
-        if method.shape == "client_stream":
-            args, kwargs, source = codec.take_stream(args, kwargs)
-            plan = StreamPlan(source, codec.encode_item_in, codec.raw_item_in, False)
-            body = codec.encode_args(args, kwargs)
-            request = core.request(method, body, deadline_at, core.beside(metadata), options, plan)
-            sending = core.until_settled(request, core.once(request))  # not the layers: its items cannot be sent twice
-        else:
-            body = codec.encode_args(args, kwargs)
-            extra = None if ambient is None and metadata is None else core.beside(metadata)
-            session = dialer.session
-            if session is not None and session.at_once and options.trailers is None:
-                core.number = number = core.number + 1
-                future: asyncio.Future[Replied] = core.create_future()
-                call = Outcall(0, None, future, math.inf if deadline_at is None else deadline_at, None, math.inf, name, number)
-                session.open_unary(call, method.wire_name, body, codec.raw_args, number, extra, started)
+        session = dialer.session
+        if session is not None and extra is None and options.trailers is None:
+            number = core.number + 1
+            future: asyncio.Future[Replied] = core.create_future()
+            call = Outcall(0, None, future, _NEVER if deadline_at is None else deadline_at, None, _NEVER, method.info.name, number)
+            if session.open_unary(call, method.wire_name, body, method.flags, deadline_ms, number):
+                core.number = number
                 try:
                     replied = await future
                 except asyncio.CancelledError:
                     session.give_up(call)
-                    core.tell(name, "cancelled", started)
+                    core.tell(method.info.name, "cancelled", started)
                     raise
                 except HoldfastError as error:
-                    request = core.request(method, body, deadline_at, extra, options, None, number)
-                    sending = core.until_settled(request, core.retrier.after(error, request, core.once))
-                else:
+                    request = core.request(method, body, deadline_at, None, options, None, number)
+                    return await core.finished(method, started, request, core.retrier.after(error, request, core.once))
+                if core.tells_calls:
                     return core.taken(method, replied, started)
-            else:
-                request = core.request(method, body, deadline_at, extra, options, None)
-                sending = core.until_settled(request, core.handler(request))
-        try:
-            reply = await sending
-        except HoldfastError as error:
-            core.tell(name, error.code, started)
-            raise
-        except asyncio.CancelledError:
-            core.tell(name, "cancelled", started)
-            raise
-        return core.taken(method, reply, started)
+                return method.codec.decode_result(replied.body, replied.raw)
+        request = core.request(method, body, deadline_at, extra, options, None)
+        return await core.finished(method, started, request, core.handler(request))
+
+    async def _upload(
+        self, core: _Core, method: BoundMethod, args: Any, kwargs: Any, deadline_at: float | None, metadata: Any, started: float
+    ) -> Any:
+        """A call that sends a stream. Its items cannot be sent twice, so it does not pass the layers."""
+        codec = method.codec
+        args, kwargs, source = codec.take_stream(args, kwargs)
+        plan = StreamPlan(source, codec.encode_item_in, codec.raw_item_in, False)
+        request = core.request(method, codec.encode_args(args, kwargs), deadline_at, core.beside(metadata), self._options, plan)
+        return await core.finished(method, started, request, core.once(request))
 
     def _stream(
         self,

@@ -106,8 +106,6 @@ class HandlerTask(asyncio.Task[Any]):
         self.call = call
         self._ctx = context
         self._made = False
-        self._awaits = False
-        self._first: Any = None
         self.suspended = False
 
     # ------------------------------------------------------------------ the first step
@@ -126,19 +124,22 @@ class HandlerTask(asyncio.Task[Any]):
             first = self._ctx.run(_first_step, self._coro_, var, value)
         except StopIteration as stop:
             _leave_task(loop, self)
-            self._first = stop.value
+            if self._made:
+                self._first = stop.value
             return stop.value
         except BaseException:
             _leave_task(loop, self)
+            if self._made:
+                self._first = None
             raise
         _leave_task(loop, self)
         self.suspended = True
         self._first = first
-        if getattr(first, "_asyncio_future_blocking", False):
+        self._awaits = getattr(first, "_asyncio_future_blocking", False)
+        if self._awaits:
             # `await` marks the future for the task to take the mark off, and fails on one that has it: others may await the same future
             # before this task's first step, which marks it again.
             first._asyncio_future_blocking = False
-            self._awaits = True
         self._make()
         return SUSPENDED
 
@@ -146,6 +147,7 @@ class HandlerTask(asyncio.Task[Any]):
         """Be a plain task from the beginning: the loop takes the first step too."""
         self._ctx.run(var.set, value)
         self.suspended = True
+        self._first, self._awaits = None, False
         self._make()
         return SUSPENDED
 

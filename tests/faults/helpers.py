@@ -82,7 +82,7 @@ def held_by(session: Session) -> list[str]:
         found.append(f"{inbox.budget.used_bytes} bytes of the budget")
     if conn.state == "OPEN" and inbox.credit + inbox.owed != inbox.window:
         found.append(f"{inbox.window - inbox.credit - inbox.owed} bytes of the window")
-    if conn.busy or conn._outbox.answers:
+    if conn.busy or conn.outbox.answers:
         found.append("messages in the queue")
     if getattr(session, "_slots", None):
         found.append("waiters for a slot")

@@ -113,8 +113,9 @@ class NotingLink:
         self.said: list[Any] = []
         self.closing = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         self.said.append(data)
+        return True
 
     def write_buffer_bytes(self) -> int:
         return 42

@@ -26,10 +26,13 @@ class Below:
         self.calls: list[str] = []
         self.limits = (0, 0)
 
-    def write(self, data: bytes) -> None:
-        if data and not {"close", "abort"} & set(self.calls):
+    def write(self, data: bytes) -> bool:
+        if {"close", "abort"} & set(self.calls):
+            return False
+        if data:
             self.writes.append(len(data))
             self.out += data
+        return True
 
     def write_buffer_bytes(self) -> int:
         return len(self.out)

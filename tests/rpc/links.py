@@ -50,9 +50,11 @@ class FakeLink:
         self.ended = ""
         self.reading = True
 
-    def write(self, data: bytes) -> None:
-        if not self.ended:
-            self.written.append(data)
+    def write(self, data: bytes) -> bool:
+        if self.ended:
+            return False
+        self.written.append(data)
+        return True
 
     def write_buffer_bytes(self) -> int:
         return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
 from holdfast.errors import BadReply, DeadlineExceeded, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.rpc import caller as caller_module
+from holdfast.rpc.caller import Outcall
 from holdfast.rpc.codes import encode_error
 from holdfast.rpc.streams import ItemBuffer
 from holdfast.wire import Called, CancelReceived, IncomingCall, Settings, frames
@@ -217,7 +219,8 @@ async def full(count: int) -> tuple[Bench, list[IncomingCall]]:
         bench.call().future.add_done_callback(lambda future: future.exception())
     await turn()
     assert caller.full
-    assert not caller.at_once
+    one_more = Outcall(0, None, asyncio.get_running_loop().create_future(), math.inf, None, math.inf, "a.b", 1)
+    assert not caller.open_unary(one_more, b"a.b", b"", 0, 0, 1)
     return bench, called(bench)
 
 

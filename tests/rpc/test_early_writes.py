@@ -20,8 +20,9 @@ class FakeLink:
     def __init__(self) -> None:
         self.writes: list[bytes] = []
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         self.writes.append(data)
+        return True
 
     def write_buffer_bytes(self) -> int:
         return 0
@@ -53,7 +54,7 @@ def open_calls(session: CallerSession, count: int) -> None:
     loop = asyncio.get_running_loop()
     for number in range(count):
         call = Outcall(0, None, loop.create_future(), math.inf, None, math.inf, "a.b", number)
-        session.open_unary(call, b"a.b", b"%d" % number, False, number, None, loop.time())
+        assert session.open_unary(call, b"a.b", b"%d" % number, 0, 0, number)
 
 
 def answer_all(session: CallerSession, link: FakeLink, server: Connection) -> list[int]:

@@ -190,7 +190,7 @@ class Pair:
         for sender, receiver, calls in ((self.client, self.server, server_calls), (self.server, self.client, client_calls)):
             inbox = receiver._inbox
             unused = sum(call.flow.unused for call in calls if call.flow is not None)
-            assert sender._outbox.credit == inbox.credit
+            assert sender.outbox.credit == inbox.credit
             assert inbox.credit + inbox.owed + unused == inbox.window
             for call_id, call in receiver.calls.items():
                 twin = sender.calls.get(call_id)

@@ -214,7 +214,7 @@ def test_cancel_stops_a_reply_on_its_way() -> None:
     pair.client.cancel(call)
     at_rest(pair)
     assert pair.events() == ([], [])
-    assert not pair.server._outbox.bulky
+    assert pair.server.outbox.bulk is None
 
 
 def test_an_error_in_the_middle_of_an_item() -> None:

@@ -47,7 +47,7 @@ def test_large_messages_take_turns() -> None:
         ("PIECE", 0, 2, 956),
         ("PIECE", 0, 1, 908),
     ]
-    assert not box.bulky
+    assert box.bulk is None
     assert box.answers == {}
 
 
@@ -67,7 +67,7 @@ def test_credit_never_goes_below_zero_and_slivers_wait() -> None:
     assert taken(box) == [("REPLY", 1, 1, 2048)]
     assert box.credit == 956 < PIECE_MIN_BYTES
     assert taken(box) == []
-    assert box.bulky
+    assert box.bulk
     box.credit += 2044
     assert taken(box) == [("PIECE", 1, 1, 2048)]
 
@@ -149,7 +149,7 @@ def test_what_is_dropped_is_gone_wherever_it_waited() -> None:
     assert box.drop_answer(3)
     assert not box.drop_answer(3)
     assert taken(box) == []
-    assert not box.bulky
+    assert box.bulk is None
 
 
 def test_clear_forgets_everything() -> None:

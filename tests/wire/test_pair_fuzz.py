@@ -272,8 +272,8 @@ class TwoMachines(RuleBasedStateMachine):
             for budget in self.pair.budgets.values():
                 assert 0 <= budget.used_bytes <= budget.limit_bytes
             assert self.pair.parent.used_bytes == sum(budget.used_bytes for budget in self.pair.budgets.values())
-            assert self.pair.client._outbox.credit >= 0
-            assert self.pair.server._outbox.credit >= 0
+            assert self.pair.client.outbox.credit >= 0
+            assert self.pair.server.outbox.credit >= 0
 
     def rest(self) -> None:
         """Deliver everything, and what the answers to it are, until nothing moves."""

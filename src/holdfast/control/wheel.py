@@ -61,19 +61,19 @@ class Wheel:
     """Every deadline of one loop.
 
     Args:
-        now: the clock, in float seconds that never go backwards.
+        now: the clock, in float seconds that never go backwards; kept as `now`, which is the time `at` is measured in.
         call_at: runs a callback at a time of that clock (`loop.call_at`). What it returns is cancelled if it has a `cancel`, when an
             earlier deadline comes in.
         tick_s: how coarse it is; a callback comes at most this (and a millisecond) after its time.
     """
 
-    __slots__ = ("_armed", "_armed_tick", "_call_at", "_done_tick", "_now", "_slots", "_ticks", "_ticks_per_s", "tick_s")
+    __slots__ = ("_armed", "_armed_tick", "_call_at", "_done_tick", "_slots", "_ticks", "_ticks_per_s", "now", "tick_s")
 
     def __init__(self, now: Callable[[], float], call_at: Callable[[float, Callable[[], None]], object], *, tick_s: float = TICK_S) -> None:
         if not tick_s > 0:
             raise ValueError(f"tick_s={tick_s!r}: expected a positive number of seconds")
         self.tick_s = tick_s
-        self._now = now
+        self.now = now
         self._call_at = call_at
         self._ticks_per_s = 1.0 / tick_s
         self._slots: dict[int, dict[Timer, None]] = {}
@@ -81,10 +81,6 @@ class Wheel:
         self._done_tick = -1
         self._armed: object = None
         self._armed_tick: int | None = None
-
-    def now(self) -> float:
-        """The time `at` is measured in, in seconds."""
-        return self._now()
 
     def __len__(self) -> int:
         """How many callbacks are to come."""
@@ -132,7 +128,7 @@ class Wheel:
             raise ExceptionGroup(f"{len(errors)} callbacks of the timer wheel raised", errors)
 
     def _run_due(self, errors: list[Exception]) -> None:
-        now = self._now()
+        now = self.now()
         ticks = self._ticks
         while ticks and ticks[0] * self.tick_s <= now:
             tick = heappop(ticks)

@@ -79,8 +79,11 @@ class Link(Protocol):
     @property
     def certificate(self) -> PeerCertificate | None: ...
 
-    def write(self, data: bytes) -> None:
-        """Send bytes, in order. Never blocks; whoever ignores `pause_writing` grows the buffer. Dropped after `close` and `abort`."""
+    def write(self, data: bytes) -> bool:
+        """Send bytes, in order. Never blocks; whoever ignores `pause_writing` grows the buffer.
+
+        Returns: False when the link is closing or lost, and nothing of them will leave.
+        """
 
     def write_buffer_bytes(self) -> int:
         """How many written bytes have not left the process."""

@@ -215,12 +215,14 @@ class MemoryLink:
 
     # -------------------------------------------------------------------------------------------------------------------- Link
 
-    def write(self, data: bytes) -> None:
-        if self._closing or not data:
-            return
-        self._out += data
-        self._deliver_soon()
-        self._pause_above_high_water()
+    def write(self, data: bytes) -> bool:
+        if self._closing:
+            return False
+        if data:
+            self._out += data
+            self._deliver_soon()
+            self._pause_above_high_water()
+        return True
 
     def _pause_above_high_water(self) -> None:
         if len(self._out) > self._high_bytes and not self._paused_writing:

@@ -78,11 +78,21 @@ class Offering:
             return
         aside = self._aside
         data = self._scratch[: len(self._rest) + nbytes] if aside is None else aside[: self._filled + nbytes]
+        receiver = self._receiver
         if self._paused:  # a read that was under way when reading was paused
             self._keep(data, 0)
             self._stop_reading()
-        else:
-            self._offer(data)
+        elif receiver is not None:  # as `_offer`, which costs a call
+            try:
+                used = receiver.bytes_received(data)
+            except Exception as error:
+                self._fail(error)
+                return
+            if used == len(data) and not self._closing:
+                self._rest = b""
+                self._aside = None
+            else:
+                self._left(data, used)
 
     def _offer(self, data: memoryview) -> None:
         receiver = self._receiver
@@ -90,12 +100,16 @@ class Offering:
             return
         try:
             used = receiver.bytes_received(data)
-            if not 0 <= used <= len(data):
-                raise ValueError(f"bytes_received returned {used}: expected how many of the {len(data)} bytes were used")
         except Exception as error:
             self._fail(error)
             return
-        if not self._closing:
+        self._left(data, used)
+
+    def _left(self, data: memoryview, used: int) -> None:
+        """The receiver used so much of what it was offered."""
+        if not 0 <= used <= len(data):
+            self._fail(ValueError(f"bytes_received returned {used}: expected how many of the {len(data)} bytes were used"))
+        elif not self._closing:
             self._keep(data, used)
 
     def _resume_reading(self) -> None:

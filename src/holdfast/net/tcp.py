@@ -76,9 +76,12 @@ class StreamLink(Offering, asyncio.BufferedProtocol):
 
     # ---------------------------------------------------------------------------------------------------- Link, for the receiver
 
-    def write(self, data: bytes) -> None:
-        if not self._closing and self._transport is not None:
-            self._transport.write(data)
+    def write(self, data: bytes) -> bool:
+        transport = self._transport
+        if self._closing or transport is None:
+            return False
+        transport.write(data)
+        return True
 
     def write_buffer_bytes(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()

@@ -117,15 +117,16 @@ class TlsLink(Offering):
 
     # ---------------------------------------------------------------------------------------------------- Link, for the receiver
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         sslobj, outgoing, below = self._sslobj, self._outgoing, self._below
-        if self._closing or not data or sslobj is None or outgoing is None or below is None:
-            return
+        if self._closing or sslobj is None or outgoing is None or below is None:
+            return False
+        if not data:
+            return True
         try:
             if len(data) <= PIECE_BYTES:
                 sslobj.write(data)
-                below.write(outgoing.read())
-                return
+                return below.write(outgoing.read())
             view = memoryview(data)
             pieces = []
             for start in range(0, len(view), PIECE_BYTES):
@@ -133,8 +134,8 @@ class TlsLink(Offering):
                 pieces.append(outgoing.read())
         except ssl.SSLError as error:
             self._broken(error)
-            return
-        below.write(b"".join(pieces))
+            return False
+        return below.write(b"".join(pieces))
 
     def write_buffer_bytes(self) -> int:
         return 0 if self._below is None else self._below.write_buffer_bytes()

@@ -15,7 +15,7 @@ import msgspec
 from ..clock import Rng
 from ..errors import DeadlineExceeded, InvalidArgument, MethodNotFound
 from ..handler import MethodInfo
-from ..wire.frames import pack_extra
+from ..wire.frames import RAW, pack_extra
 from .catalogue import Catalogue
 from .codec import MethodCodec
 from .contract import Contract, contracts_of, service_name_of
@@ -30,15 +30,19 @@ class BoundMethod:
     Attributes:
         idempotent: what the server's catalogue says; False until it was compared.
         streams_out: whether it answers with a stream.
+        uploads: whether it takes a stream and answers with one result.
+        flags: of its CALL frames, when they have nothing beside their arguments.
     """
 
-    __slots__ = ("codec", "compared_with", "idempotent", "info", "shape", "streams_out", "wire_name")
+    __slots__ = ("codec", "compared_with", "flags", "idempotent", "info", "shape", "streams_out", "uploads", "wire_name")
 
     def __init__(self, contract: Contract) -> None:
         self.codec = MethodCodec(contract)
         self.info = contract.info
         self.shape = contract.shape
         self.streams_out = contract.shape in ("server_stream", "duplex")
+        self.uploads = contract.shape == "client_stream"
+        self.flags = RAW if self.codec.raw_args else 0
         self.wire_name = contract.name.encode()
         self.compared_with: Catalogue | None = None
         self.idempotent = False

@@ -25,6 +25,7 @@ from ..wire import (
     Connection,
     Drained,
     Ended,
+    Errored,
     Event,
     Failed,
     GoneAway,
@@ -66,7 +67,7 @@ class Outcall(CallState, eq=False):
 class CallerSession(Session):
     """The calling side of one connection."""
 
-    __slots__ = ("_acked", "_calls_max", "_gone", "_line", "_opened", "answered", "going", "status")
+    __slots__ = ("_acked", "_calls_max", "_gone", "_line", "_opened", "answered", "status")
     side = "client"
 
     def __init__(self, shared: SessionShared, address: str = "") -> None:
@@ -80,19 +81,12 @@ class CallerSession(Session):
         self._calls_max = 0
         self._gone: asyncio.Future[None] | None = None
         self.answered = False
-        self.going = False
         self.status = Status()
 
     @property
     def usable(self) -> bool:
         """Whether new calls may go over it."""
         return self.conn.state == "OPEN" and not self.going and not self.closed
-
-    @property
-    def at_once(self) -> bool:
-        """Whether a call may go over it this moment, without waiting for anything."""
-        conn = self.conn
-        return len(conn.calls) < self._calls_max and conn.state == "OPEN" and not (self._paused or self.going or self.closed)
 
     async def opened(self) -> None:
         """Wait for the handshake. Raises: what ended it. Cancel: loses nothing."""
@@ -136,20 +130,26 @@ class CallerSession(Session):
             self.expire_by(call.expires_at)
         self.flush_soon()
 
-    def open_unary(self, call: Outcall, wire_name: bytes, body: bytes, raw: bool, number: int, extra: Extra, now: float) -> None:
-        """As `open`, for the first attempt of a unary call on a session that is `usable` and not `full`: the way of nearly all calls."""
-        expires_at = call.expires_at
-        deadline_ms = 0 if expires_at == math.inf else wire_deadline_ms(expires_at, now)
+    def open_unary(self, call: Outcall, wire_name: bytes, body: bytes, flags: int, deadline_ms: int, number: int) -> bool:
+        """As `open`, for the first attempt of a small unary call with nothing beside its arguments: the way of nearly all calls.
+
+        Args:
+            flags: RAW or 0.
+        Returns: False when it may not go over this session this moment; nothing has been done then.
+        """
         conn = self.conn
-        if extra is not None or not conn.open_plain_call(call, wire_name, body, frames.RAW if raw else 0, deadline_ms, number):
-            conn.open_call(call, wire_name, body, raw, deadline_ms, number, 0, extra)
-        if expires_at < self._earliest:
-            self.expire_by(expires_at)
+        if len(conn.calls) >= self._calls_max or self._paused or self.going or self.closed:
+            return False
+        if not conn.open_plain_call(call, wire_name, body, flags, deadline_ms, number):
+            return False
+        if call.expires_at < self._earliest:
+            self.expire_by(call.expires_at)
         if not self._flush_due:
             self._flush_due = True
             self._shared.loop.call_soon(self._flush_turn)
         elif len(conn.ready) >= EARLY_CHUNKS:
             self.flush()
+        return True
 
     @property
     def full(self) -> bool:
@@ -208,34 +208,46 @@ class CallerSession(Session):
             call.buffer.clear(call)
         return maybe_executed
 
-    def flush(self) -> None:
-        """As in Session; and close, once the server wants no more calls and has answered those it has."""
-        super().flush()
-        if self.going and not self.conn.calls and self.link is not None and self.conn.state == "OPEN":
+    def _close_if_done(self) -> None:
+        if not self.conn.calls and self.link is not None and self.conn.state == "OPEN":
             self.link.close()
 
     # ------------------------------------------------------------------ events
 
-    def _on_event(self, event: Event, now: float) -> None:
-        kind = type(event)
-        if kind is Replied:
-            call = event.call  # type: ignore[attr-defined]
-            future = call.future
-            if future is not None and not future.done():
-                future.set_result(event)
-            if call.buffer is not None:
-                call.buffer.over(None if future is not None else BadReply(f"{call.method} answered a stream with one result"))
-            self.answered = True
-            if event.trailers:  # type: ignore[attr-defined]
-                self._tell_trailers(call, event.trailers)  # type: ignore[attr-defined]
-            if self._line:
-                self._next_in_line()
-        elif kind is ItemReceived:
-            self._item(event)  # type: ignore[arg-type]
-        else:
-            self._on_rare_event(event, now)
+    def _handle_events(self, now: float) -> None:
+        """As in Session, with the one thing that nearly all events are done here: a reply wakes its caller."""
+        conn = self.conn
+        events, conn.events = conn.events, []
+        for event in events:
+            kind = type(event)
+            if kind is Replied:
+                call = event.call  # type: ignore[attr-defined]
+                future = call.future
+                if future is not None and not future.done():
+                    future.set_result(event)
+                if call.buffer is not None or event.trailers:  # type: ignore[attr-defined]
+                    self._replied_beside(event)  # type: ignore[arg-type]
+                self.answered = True
+                if self._line:
+                    self._next_in_line()
+            elif kind is ItemReceived:
+                self._item(event)  # type: ignore[arg-type]
+            else:
+                self._on_event(event, now)
+                if len(conn.ready) >= EARLY_CHUNKS:
+                    self.flush()
+        if conn.events:
+            self._handle_events(now)
 
-    def _on_rare_event(self, event: Event, now: float) -> None:
+    def _replied_beside(self, event: Replied) -> None:
+        """A reply to a call with a stream, or with trailers."""
+        call = event.call
+        assert isinstance(call, Outcall)
+        if call.buffer is not None:
+            call.buffer.over(None if call.future is not None else BadReply(f"{call.method} answered a stream with one result"))
+        self._tell_trailers(call, event.trailers)
+
+    def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, Ended):
             self.answered = True
             self._tell_trailers(event.call, event.trailers)
@@ -252,6 +264,9 @@ class CallerSession(Session):
             self._welcomed()
         elif isinstance(event, GoneAway):
             self._gone_away(event)
+        elif isinstance(event, Errored):
+            self._reason = self._reason or event.error
+            self._refuse_opening(event.error)
         elif isinstance(event, StatusReceived):
             self.status = status = event.status
             peer = self.link.peer if self.link is not None else ""
@@ -305,9 +320,6 @@ class CallerSession(Session):
             self.conn.cancel(call)
             self._finish(call, Unavailable(f"the server took no more calls: {event.message}"))
         self._wake_line()
-
-    def _errored(self, error: ProtocolError) -> None:
-        self._refuse_opening(error)
 
     def _refuse_opening(self, error: HoldfastError) -> None:
         opened, self._opened = self._opened, None

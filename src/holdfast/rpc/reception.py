@@ -18,7 +18,7 @@ import msgspec
 from ..context import Peer
 from ..errors import Overloaded, ProtocolError
 from ..facts import ConnectionOpened, ConnectionRefused
-from ..wire import Connection, Event, GoneAway, HelloReceived, Ponged, Settings, frames
+from ..wire import Connection, Errored, Event, GoneAway, HelloReceived, Ponged, Settings, frames
 from .desk import Desk, Incall
 from .session import Session, SessionShared, wants_checksum
 
@@ -33,16 +33,14 @@ class Reception(Session):
         peer: who it is; None before the handshake.
     """
 
-    __slots__ = ("_desk", "_evicted", "_final_at", "_refused", "_said_last", "peer")
+    __slots__ = ("_desk", "_evicted", "_final_at", "_refused", "peer")
     side = "server"
-    puts_off = True
 
     def __init__(self, shared: SessionShared, desk: Desk) -> None:
         super().__init__(shared, Connection("server", shared.settings, budget=shared.budget, make_call=Incall))
         self._desk = desk
         self._evicted = False
         self._final_at = math.inf
-        self._said_last = False
         self._refused = False
         self.peer: Peer | None = None
 
@@ -55,6 +53,11 @@ class Reception(Session):
                 self._say_last_goodbye()
         elif isinstance(event, GoneAway):
             self._reason = self._reason or ProtocolError(f"the client ended the connection: {event.message}")
+        elif isinstance(event, Errored):
+            self._reason = self._reason or event.error
+            if self.peer is None and self.link is not None and not self._refused:
+                self._refused = True
+                self._shared.emit(ConnectionRefused(self.link.peer, str(event.error)))
 
     # ------------------------------------------------------------------ hello
 
@@ -75,11 +78,6 @@ class Reception(Session):
         self.wake_at(now + self._shared.settings.heartbeat_s)
         if not desk.serving:
             self.conn.send_status(desk.status())
-
-    def _errored(self, error: ProtocolError) -> None:
-        if self.peer is None and self.link is not None and not self._refused:
-            self._refused = True
-            self._shared.emit(ConnectionRefused(self.link.peer, str(error)))
 
     def _tell_lost(self, peer: str, reason: str, calls: int) -> None:
         """As in Session; who was never let in is a refusal and no connection, and is told once."""
@@ -124,8 +122,8 @@ class Reception(Session):
         self.flush_soon()
 
     def _say_last_goodbye(self) -> None:
-        if not self._said_last and self.conn.state == "OPEN":
-            self._said_last = True
+        if not self.going and self.conn.state == "OPEN":
+            self.going = True
             self._final_at = min(self._final_at, self._shared.wheel.now())
             self.conn.send_goaway(_GOING_DOWN)
             self.flush_soon()
@@ -135,13 +133,11 @@ class Reception(Session):
         if now >= self._final_at:
             self._say_last_goodbye()
         next_at = super()._liveness(now)
-        return next_at if self._said_last else min(next_at, self._final_at)
+        return next_at if self.going else min(next_at, self._final_at)
 
-    def flush(self) -> None:
-        """As in Session; and after the last goodbye, once everything has been answered and written, close."""
-        super().flush()
+    def _close_if_done(self) -> None:
         conn = self.conn
-        if self._said_last and not conn.calls and self.link is not None and not self._paused and not conn.busy:
+        if not conn.calls and self.link is not None and not self._paused and not conn.busy:
             self.link.close()
 
     # ------------------------------------------------------------------ a client that does not read

@@ -47,7 +47,7 @@ from .codes import encode_error
 from .desk import Desk, Incall
 from .reception import Reception
 from .router import Route
-from .session import SessionShared
+from .session import EARLY_CHUNKS, SessionShared
 from .streams import ItemBuffer, RequestStream, send_items
 
 MESSAGE_LIMIT_LEAST = 1024
@@ -63,28 +63,50 @@ MAY_CROSS = (Refused, InvalidArgument, NotFound, PermissionDenied, Unauthenticat
 class ResponderSession(Reception):
     """The answering side of one connection."""
 
-    __slots__ = ("_on_closed",)
+    __slots__ = ("_on_closed", "_put_off_at")
 
     def __init__(self, shared: SessionShared, desk: Desk, on_closed: Callable[[ResponderSession], None]) -> None:
         super().__init__(shared, desk)
         self._on_closed = on_closed
+        self._put_off_at = 0.0
 
     # ------------------------------------------------------------------ events
 
-    def _on_event(self, event: Event, now: float) -> None:
-        kind = type(event)
-        if kind is Called:
-            self._called(event.call, now)  # type: ignore[attr-defined]
-        elif kind is ItemReceived:
-            call = event.call  # type: ignore[attr-defined]
-            if call.buffer is None:
-                self.conn.consume(event)  # type: ignore[arg-type]  # the handler takes none
-            else:
-                call.buffer.feed(event)
-        else:
-            self._on_rare_event(event, now)
+    def _handle_events(self, now: float) -> None:
+        """As in Session. Events wait while the peer does not read: no call is started whose answer would only pile up."""
+        conn = self.conn
+        if self._put_off_at:
+            if self._paused:
+                return
+            now, self._put_off_at = self._put_off_at, 0.0  # deadlines count from when the calls came
+        ready = conn.ready
+        while conn.events:
+            events, conn.events = conn.events, []
+            rest = iter(events)
+            for event in rest:
+                kind = type(event)
+                if kind is Called:
+                    self._called(event.call, now)  # type: ignore[attr-defined]
+                elif kind is ItemReceived:
+                    self._item(event)  # type: ignore[arg-type]
+                else:
+                    self._on_event(event, now)
+                if len(ready) >= EARLY_CHUNKS:
+                    self.flush()
+                    if self._paused:
+                        conn.events[:0] = rest
+                        self._put_off_at = now
+                        return
 
-    def _on_rare_event(self, event: Event, now: float) -> None:
+    def _item(self, event: ItemReceived) -> None:
+        call = event.call
+        assert isinstance(call, Incall)
+        if call.buffer is None:
+            self.conn.consume(event)  # the handler takes none
+        else:
+            call.buffer.feed(event)
+
+    def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, Ended):
             buffer = getattr(event.call, "buffer", None)
             if buffer is not None:
@@ -134,11 +156,13 @@ class ResponderSession(Reception):
             self._internal(call, error)
             return
         call.body = b""
-        if route.kind == "async":
-            context = self._desk.context(call, route, self.peer) if route.takes_context else None
-            self._start(call, route.invoke(values, context, None))
-        else:
+        if route.kind != "async":
             self._run(call, route, values)
+        elif route.direct:
+            self._start(call, route, route.fn(*values))
+        else:
+            context = self._desk.context(call, route, self.peer) if route.takes_context else None
+            self._start(call, route, route.invoke(values, context, None))
 
     def _run(self, call: Incall, route: Route, values: tuple[Any, ...]) -> None:
         """Start a handler of any kind but the commonest."""
@@ -158,9 +182,9 @@ class ResponderSession(Reception):
             coro = route.invoke(values, context, stream)
             if kind != "stream_in":
                 coro = self._stream_out(call, route, coro)
-            self._start(call, coro)
+            self._start(call, route, coro)
 
-    def _start(self, call: Incall, coro: Any) -> None:
+    def _start(self, call: Incall, route: Route, coro: Any) -> None:
         """Take a handler's first step; mostly that is all of it."""
         task = HandlerTask(self._shared.loop, coro, self, call, copy_context())
         try:
@@ -171,7 +195,7 @@ class ResponderSession(Reception):
                 raise  # the loop stops for these, as with any task
             return
         if result is not SUSPENDED:
-            self._returned(call, result)
+            self._returned(call, route, result)
             return
         self._desk.running += 1
         call.task = task
@@ -188,7 +212,7 @@ class ResponderSession(Reception):
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         else:
-            self._answer(call, result)
+            self._returned(call, route, result)
 
     def _run_blocking(self, call: Incall, route: Route, values: tuple[Any, ...], context: Context | None) -> None:
         desk = self._desk
@@ -199,7 +223,7 @@ class ResponderSession(Reception):
         work = desk.pool().submit(copy_context().run, _in_thread, call, route, values, context)
         desk.threads_busy += 1
         work.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._thread_back))
-        self._start(call, _await_thread(asyncio.wrap_future(work, loop=loop)))
+        self._start(call, route, _await_thread(asyncio.wrap_future(work, loop=loop)))
 
     def _thread_back(self) -> None:
         self._desk.threads_busy -= 1
@@ -223,8 +247,9 @@ class ResponderSession(Reception):
     def handler_returned(self, task: HandlerTask, result: Any) -> None:
         """A handler that had suspended is over with a result (or the end of its stream)."""
         call: Incall = task.call
+        assert call.route is not None
         self._desk.release()
-        self._returned(call, result)
+        self._returned(call, call.route, result)
         self._let_go(call)
 
     def handler_raised(self, task: HandlerTask, error: BaseException) -> None:
@@ -234,31 +259,21 @@ class ResponderSession(Reception):
         self._fail(call, error)
         self._let_go(call)
 
-    def _returned(self, call: Incall, result: Any) -> None:
-        route = call.route
-        assert route is not None
-        if route.streams_out:
-            self._answer_end(call)
-        else:
-            self._answer(call, result)
-
-    def _let_go(self, call: Incall) -> None:
-        """A task ended outside `bytes_received`: write its answer this turn, and cut the ties that would be a cycle."""
-        call.task = None
-        if call.buffer is not None:  # a task the handler left behind may still read
-            call.buffer.over(asyncio.CancelledError("the handler of this stream has ended"))
-        self.flush_soon()
-
-    def _answer(self, call: Incall, result: Any) -> None:
-        route = call.route
-        assert route is not None
+    def _returned(self, call: Incall, route: Route, result: Any) -> None:
+        """A handler gave its result, or the end of its stream: answer the call."""
         conn = self.conn
         if call.gone:
             conn.finish(call)
             self._ended(call, "cancelled")
             return
+        trailers = self._desk.trailers(call) if call.wants else b""
+        if route.streams_out:
+            conn.send_end(call, trailers)
+            self._ended(call, "ok")
+            return
+        codec = route.codec
         try:
-            body = route.codec.encode_result(result)
+            body = codec.encode_result(result)
         except Exception as error:
             self._internal(call, error)
             return
@@ -266,20 +281,20 @@ class ResponderSession(Reception):
             limit = conn.message_max_bytes
             text = f"{route.name} was executed, but its answer has {len(body)} bytes and you take {limit}: make it a stream"
             self._answer_error(call, Overloaded(text, executed="yes"))
-            return
-        if conn.send_reply(call, body, route.codec.raw_result, self._desk.trailers(call) if call.wants else b""):
+        elif conn.send_reply(call, body, codec.raw_result, trailers):
             self._spared += 1
-            self._ended(call, "ok")
+            if self._desk.tells_calls:
+                self._ended(call, "ok")
         else:
             text = f"{route.name} was executed, but its answer of {len(body)} bytes has no room behind others that are not read"
             self._answer_error(call, Overloaded(text, executed="yes"))
 
-    def _answer_end(self, call: Incall) -> None:
-        if call.gone:
-            self.conn.finish(call)
-        else:
-            self.conn.send_end(call, self._desk.trailers(call) if call.wants else b"")
-        self._ended(call, "cancelled" if call.gone else "ok")
+    def _let_go(self, call: Incall) -> None:
+        """A task ended outside `bytes_received`: write its answer this turn, and cut the ties that would be a cycle."""
+        call.task = None
+        if call.buffer is not None:  # a task the handler left behind may still read
+            call.buffer.over(asyncio.CancelledError("the handler of this stream has ended"))
+        self.flush_soon()
 
     def _fail(self, call: Incall, error: BaseException) -> None:
         """Turn what a handler raised into the answer its caller gets."""

@@ -35,6 +35,7 @@ class Route(msgspec.Struct, frozen=True):
         kind: how to run `fn`: await it, call it, call it in a thread, iterate it (stream_out, duplex), await it with a stream (stream_in).
         invoke(values, context, stream): call `fn` with the values of `codec.decode_args`; what comes back is what `fn` gives: a value,
             a coroutine or an async generator, by `kind`.
+        direct: whether that is the same as `fn(*values)`.
     """
 
     contract: Contract
@@ -45,6 +46,7 @@ class Route(msgspec.Struct, frozen=True):
     invoke: Invoke
     takes_context: bool = False
     streams_out: bool = False
+    direct: bool = False
 
     @property
     def name(self) -> str:
@@ -64,24 +66,30 @@ def make_route(fn: Callable[..., Any], full_name: str, *, idempotent: bool = Fal
         make_invoke(fn, contract),
         contract.context_param is not None,
         contract.item_out is not None,
+        _takes_values_only(fn, contract),
     )
 
 
 def make_invoke(fn: Callable[..., Any], contract: Contract) -> Invoke:
     """Return `(values, context, stream) -> fn(...)`; the common orders of parameters have a closure without a loop."""
+    if _takes_values_only(fn, contract):
+        return lambda values, context, stream: fn(*values)
     by_name = {p.name for p in contract.params if p.keyword_only}
     kinds = inspect.signature(fn).parameters
     order = contract.order
     specials = [name for name in order if name in (contract.context_param, contract.stream_param)]
     if by_name or any(kinds[name].kind is inspect.Parameter.KEYWORD_ONLY for name in specials):
         return _invoke_by_name(fn, contract)
-    if not specials:
-        return lambda values, context, stream: fn(*values)
     if specials == [contract.context_param] and order[-1] == contract.context_param:
         return lambda values, context, stream: fn(*values, context)
     if specials == [contract.stream_param] and order[-1] == contract.stream_param:
         return lambda values, context, stream: fn(*values, stream)
     return _invoke_by_name(fn, contract)
+
+
+def _takes_values_only(fn: Callable[..., Any], contract: Contract) -> bool:
+    """Whether a function takes nothing but the values of its arguments, by their places."""
+    return contract.context_param is None and contract.stream_param is None and not any(p.keyword_only for p in contract.params)
 
 
 def _invoke_by_name(fn: Callable[..., Any], contract: Contract) -> Invoke:

@@ -26,7 +26,7 @@ from ..errors import ConfigError, HoldfastError, ProtocolError, Unavailable
 from ..facts import ConnectionClosed, Emit
 from ..net.address import parse_address
 from ..net.link import Link
-from ..wire import ByteBudget, CallState, Connection, Errored, Event, Settings, frames
+from ..wire import ByteBudget, CallState, Connection, Settings, frames
 
 WRITE_BYTES = 128 * 1024
 """How much of large messages goes out in one turn; small frames never wait for more than this."""
@@ -88,10 +88,10 @@ class Session:
         "_gate",
         "_heard_at",
         "_made_at",
+        "_now",
         "_paused",
         "_pinged_at",
         "_pings",
-        "_put_off_at",
         "_reason",
         "_rest_at",
         "_shared",
@@ -100,20 +100,20 @@ class Session:
         "_timer",
         "closed",
         "conn",
+        "going",
         "link",
     )
     side = ""
-    puts_off = False
-    """Whether events wait while the peer does not read: a server starts no call whose answer would only pile up."""
 
     def __init__(self, shared: SessionShared, conn: Connection) -> None:
         self._shared = shared
+        self._now = shared.wheel.now
         self.conn = conn
         self.link: Link | None = None
         self.closed = False
+        self.going = False  # no new calls: it closes when those there are have been answered
         self._flush_due = False
         self._paused = False
-        self._put_off_at = 0.0
         self._gate: list[asyncio.Future[None]] | None = None
         self._heard_at = self._made_at = 0.0
         self._pinged_at = -math.inf
@@ -132,15 +132,16 @@ class Session:
     def link_made(self, link: Link) -> None:
         """The link is there: the clock of the handshake starts."""
         self.link = link
-        self._heard_at = self._made_at = now = self._shared.wheel.now()
+        self._heard_at = self._made_at = now = self._now()
         self.wake_at(now + self._shared.handshake_s)
         self.flush()
 
     def bytes_received(self, data: memoryview) -> int:
         """Bytes to events, events to whoever waits, and what that caused to the wire, in one go."""
-        self._heard_at = now = self._shared.wheel.now()
+        self._heard_at = now = self._now()
         conn = self.conn
-        if len(data) <= BITE_BYTES:
+        size = len(data)
+        if size <= BITE_BYTES:
             used = conn.receive_data(data)
             if conn.events:
                 self._handle_events(now)
@@ -148,7 +149,7 @@ class Session:
                 self._judge_use(now)
         else:
             used = self._receive_in_bites(data, now)
-        if used == len(data):
+        if used == size:
             self._rest_at = 0.0
         elif used or not self._rest_at:
             self._rest_at = now
@@ -206,7 +207,7 @@ class Session:
         """The peer stopped sending; the link closes after this."""
         self.conn.receive_eof()
         if self.conn.events:
-            self._handle_events(self._shared.wheel.now())
+            self._handle_events(self._now())
         self.flush()
 
     def link_lost(self, error: Exception | None) -> None:
@@ -231,6 +232,8 @@ class Session:
         """The peer caught up."""
         self._paused = False
         self._open_gate()
+        if self.conn.events:  # they were put off
+            self._handle_events(self._now())
         self.flush()
 
     # ------------------------------------------------------------------ writing
@@ -247,22 +250,31 @@ class Session:
 
     def flush(self) -> None:
         """Write what there is: one write, then the rest of large messages in later turns."""
-        link = self.link
         conn = self.conn
-        if link is None or self.closed or self._paused:
-            return
-        data = conn.take_output(WRITE_BYTES)
-        if data:
-            if link.is_closing():
-                conn.send_failed()
-            else:
-                link.write(data)
+        if conn.ready or conn.outbox.bulk is not None or conn.state == "ERROR":
+            link = self.link
+            if link is not None and not (self.closed or self._paused):
+                data = conn.take_output(WRITE_BYTES)
+                if data and not link.write(data):
+                    conn.send_failed()
+                if conn.outbox.bulk is not None or conn.events or conn.state == "ERROR":
+                    self._flush_on(link)
+        if self.going:
+            self._close_if_done()
+
+    def _flush_on(self, link: Link) -> None:
+        """What follows a write, seldom: whoever waited for it is told, more is to be written, or that was the last word."""
+        conn = self.conn
         if conn.events:
-            self._handle_events(self._shared.wheel.now())
+            self._handle_events(self._now())
         if conn.state == "ERROR":
             link.close()
         elif conn.output_pending:
             self.flush_soon()
+
+    def _close_if_done(self) -> None:
+        """No new calls come: close, when those there were have been answered."""
+        raise NotImplementedError
 
     async def writable(self) -> None:
         """Wait until the link takes bytes again, or is lost. Cancel: loses nothing."""
@@ -296,8 +308,7 @@ class Session:
             self.wake_at(when)
 
     def _look_at_the_clock(self) -> None:
-        shared = self._shared
-        now = shared.wheel.now()
+        now = self._now()
         self._timer = None
         self._due_at = math.inf
         if now >= self._earliest:
@@ -376,27 +387,8 @@ class Session:
     # ------------------------------------------------------------------ for the two sides
 
     def _handle_events(self, now: float) -> None:
-        conn = self.conn
-        ready = conn.ready
-        if self._put_off_at:
-            if self._paused:
-                return
-            now, self._put_off_at = self._put_off_at, 0.0  # deadlines count from when the calls came
-        while conn.events:
-            events, conn.events = conn.events, []
-            rest = iter(events)
-            for event in rest:
-                if type(event) is Errored:
-                    self._reason = self._reason or event.error
-                    self._errored(event.error)
-                else:
-                    self._on_event(event, now)
-                    if len(ready) >= EARLY_CHUNKS:
-                        self.flush()
-                        if self._paused and self.puts_off:
-                            conn.events[:0] = rest
-                            self._put_off_at = now
-                            return
+        """Take everything the machine has to say, in order."""
+        raise NotImplementedError
 
     def _item_sent(self, call: CallState) -> None:
         """The item of ours that waited for credit has gone: whoever sends goes on."""
@@ -404,14 +396,8 @@ class Session:
         if buffer is not None:
             buffer.sent()
 
-    def _on_event(self, event: Event, now: float) -> None:
-        raise NotImplementedError
-
     def _tell_lost(self, peer: str, reason: str, calls: int) -> None:
         self._shared.emit(ConnectionClosed(self.side, peer, reason, calls))
-
-    def _errored(self, error: ProtocolError) -> None:
-        """The machine gave up on the peer; `flush` writes the reason and closes."""
 
     def _expires_at(self, call: CallState) -> float:
         raise NotImplementedError

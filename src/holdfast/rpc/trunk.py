@@ -168,6 +168,18 @@ class Trunk:
         finally:
             self._waiting.pop(request.number, None)
 
+    async def finished(self, method: BoundMethod, started: float, request: Request, sending: Awaitable[Reply]) -> Any:
+        """Await a unary call, decode its result, and say how it ended. Raises: what it ended with. Cancel: as `sending`."""
+        try:
+            reply = await self.until_settled(request, sending)
+        except HoldfastError as error:
+            self.tell(method.info.name, error.code, started)
+            raise
+        except asyncio.CancelledError:
+            self.tell(method.info.name, "cancelled", started)
+            raise
+        return self.taken(method, reply, started)
+
     def settled(self) -> int:
         """Return a number below which every call is over, whatever connection it was on; it only grows.
 

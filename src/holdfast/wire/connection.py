@@ -55,8 +55,8 @@ class Connection(Receiving):
         self._checked = frames.CHECKED in settings.features and frames.CHECKED in self.remote.features
         self.state = "OPEN"
         self._inbox.open(settings)
-        self._ready.append(frames.PREFACE)
-        self._ready.append(frames.pack_frame(frames.WELCOME, 0, 0, encode_settings(settings)))
+        self.ready.append(frames.PREFACE)
+        self.ready.append(frames.pack_frame(frames.WELCOME, 0, 0, encode_settings(settings)))
 
     # ------------------------------------------------------------------ calls
 
@@ -91,7 +91,7 @@ class Connection(Receiving):
             flags |= frames.STREAM
         name_length = len(method)
         length = _CALL_HEAD_BYTES + name_length + size + (len(extra[1]) if extra is not None else 0)
-        whole = length <= self._outbox.frame_max_bytes
+        whole = length <= self.outbox.frame_max_bytes
         if not whole:
             flags |= frames.MORE
             length = self._first_frame_bytes(length - size)
@@ -105,7 +105,7 @@ class Connection(Receiving):
             raise _cannot_travel(name_length, deadline_ms, number) from None
         self._last_id = call.id = call_id
         self.calls[call_id] = call
-        ready = self._ready
+        ready = self.ready
         ready.append(head)
         ready.append(method)
         if extra is not None:
@@ -120,29 +120,30 @@ class Connection(Receiving):
             # The head goes at once and without a byte of the body: ids must appear in order, and small calls overtake large ones.
             flow = self._flow_of(call)
             flow.outgoing = Outgoing(call, _CALL, 0, body, begun=True)
-            self._outbox.queue(flow.outgoing)
+            self.outbox.queue(flow.outgoing)
 
     def open_plain_call(self, call: CallState, method: bytes, body: bytes, flags: int, deadline_ms: int, number: int) -> bool:
-        """Client: open a call as `open_call` does, if it is small and has nothing but arguments. False: it has not; nothing has been done.
+        """Client: open a call as `open_call` does, if it is small, has nothing but arguments, and may go. False: nothing has been done.
 
         The short way for nearly all calls. `flags` is RAW or 0.
         """
-        length = _CALL_HEAD_BYTES + len(method) + len(body)
-        if length > _PLAIN_MAX_BYTES:
+        name_length = len(method)
+        length = _CALL_HEAD_BYTES + name_length + len(body)
+        if length > _PLAIN_MAX_BYTES or self.state != "OPEN":
             return False
         call_id = self._last_id + 1
         try:
-            head = _pack_call(length, _CALL, flags, call_id, deadline_ms, number, 0, len(method))
+            head = _pack_call(length, _CALL, flags, call_id, deadline_ms, number, 0, name_length)
         except struct.error:
-            raise _cannot_travel(len(method), deadline_ms, number) from None
+            raise _cannot_travel(name_length, deadline_ms, number) from None
         self._last_id = call.id = call_id
         self.calls[call_id] = call
-        self._ready += (head, method, body)
+        self.ready += (head, method, body)
         return True
 
     def _first_frame_bytes(self, head: int) -> int:
         length = frames.TOTAL.size + head
-        limit = self._outbox.frame_max_bytes
+        limit = self.outbox.frame_max_bytes
         if length > limit:
             raise InvalidArgument(f"name, trace and metadata of this call take {head} bytes; they must fit one frame of {limit} bytes")
         return length
@@ -153,23 +154,29 @@ class Connection(Receiving):
         False: too many large replies wait for this peer to read; nothing has been sent and the call is open still. Answer it with an error.
         """
         flags = _RAW if raw else 0
+        if trailers or len(body) > _PLAIN_MAX_BYTES:
+            return self._send_long_reply(call, body, flags, trailers)
+        if self.calls.pop(call.id, None) is not None:
+            if call.flow is not None:
+                self._release(call)
+            self.ready += (_pack_header(len(body), _REPLY, flags, call.id), body)
+        return True
+
+    def _send_long_reply(self, call: CallState, body: bytes, flags: int, trailers: bytes) -> bool:
+        """As `send_reply`, for what may not fit a frame of every peer."""
         prefix = b""
         if trailers:
             flags |= frames.TRAILERS
             prefix = _pack_trailers(trailers)
         size = len(prefix) + len(body)
-        small = size <= self._outbox.frame_max_bytes
-        if not small and call.id in self.calls and not self._outbox.queue_answer(Outgoing(call, _REPLY, flags, body, prefix=prefix)):
+        small = size <= self.outbox.frame_max_bytes
+        if not small and call.id in self.calls and not self.outbox.queue_answer(Outgoing(call, _REPLY, flags, body, prefix=prefix)):
             return False
         if self.calls.pop(call.id, None) is None:
             return True
-        if call.flow is not None:
-            self._release(call)
+        self._release(call)
         if small:
-            if prefix:
-                self._ready += (_pack_header(size, _REPLY, flags, call.id), prefix, body)
-            else:
-                self._ready += (_pack_header(size, _REPLY, flags, call.id), body)
+            self.ready += (_pack_header(size, _REPLY, flags, call.id), prefix, body)
         return True
 
     def send_error(self, call: CallState, body: bytes, trailers: bytes = b"") -> None:
@@ -177,7 +184,7 @@ class Connection(Receiving):
 
         Raises: InvalidArgument when `body` does not fit a frame (`remote.frame_max_bytes`); the call is open still.
         """
-        limit = self._outbox.frame_max_bytes
+        limit = self.outbox.frame_max_bytes
         if len(body) > limit:
             raise InvalidArgument(f"an error of {len(body)} bytes; it must fit one frame of {limit} bytes: shorten its message and details")
         if self.calls.pop(call.id, None) is None:
@@ -187,7 +194,7 @@ class Connection(Receiving):
         if trailers and len(body) + len(trailers) + frames.TRAILERS_LENGTH.size <= limit:
             flags = frames.TRAILERS
             body = _pack_trailers(trailers) + body
-        self._ready.append(frames.pack_frame(frames.ERROR, flags, call.id, body))
+        self.ready.append(frames.pack_frame(frames.ERROR, flags, call.id, body))
 
     def cancel(self, call: CallState) -> bool:
         """Client: give a call up. True when the server may have all of it; False when a part had not left: it was surely not executed."""
@@ -225,13 +232,13 @@ class Connection(Receiving):
                 raise RuntimeError(f"an item of call {call.id} is waiting already; send the next one after Drained")
             ahead.then = Outgoing(call, _DATA, flags, body)
             return False
-        outbox = self._outbox
+        outbox = self.outbox
         cost = size + frames.ITEM_OVERHEAD_BYTES
         if cost <= flow.send_credit and cost <= outbox.credit and outbox.fits(flow, size):
             flow.send_credit -= cost
             outbox.credit -= cost
-            self._ready.append(_pack_header(size, _DATA, flags, call.id))
-            self._ready.append(body)
+            self.ready.append(_pack_header(size, _DATA, flags, call.id))
+            self.ready.append(body)
             return True
         flow.outgoing = Outgoing(call, _DATA, flags, body)
         outbox.queue(flow.outgoing)
@@ -249,9 +256,9 @@ class Connection(Receiving):
             return
         flow.sending = False
         if trailers:
-            self._ready.append(frames.pack_frame(frames.END, frames.TRAILERS, call.id, _pack_trailers(trailers)))
+            self.ready.append(frames.pack_frame(frames.END, frames.TRAILERS, call.id, _pack_trailers(trailers)))
         else:
-            self._ready.append(frames.pack_frame(frames.END, 0, call.id))
+            self.ready.append(frames.pack_frame(frames.END, 0, call.id))
         if self._role == "server":
             del self.calls[call.id]
             self._release(call)
@@ -294,19 +301,19 @@ class Connection(Receiving):
         """Ask for a sign of life; `payload` is 8 bytes and comes back in Ponged."""
         if len(payload) != frames.PING_BYTES:
             raise ValueError(f"a ping of {len(payload)} bytes; it has {frames.PING_BYTES}")
-        self._ready.append(frames.pack_frame(frames.PING, 0, 0, payload))
+        self.ready.append(frames.pack_frame(frames.PING, 0, 0, payload))
 
     def send_status(self, status: Status) -> None:
         """Server: tell the client how we are."""
-        self._ready.append(frames.pack_frame(frames.STATUS, 0, 0, encode_status(status)))
+        self.ready.append(frames.pack_frame(frames.STATUS, 0, 0, encode_status(status)))
 
     def send_ack(self, number: int) -> None:
         """Client: say that every call number below is settled, on whatever connection, and will not be used again."""
-        self._ready.append(frames.pack_frame(frames.ACK, 0, 0, frames.ACK_PAYLOAD.pack(number)))
+        self.ready.append(frames.pack_frame(frames.ACK, 0, 0, frames.ACK_PAYLOAD.pack(number)))
 
     def announce_goaway(self, message: str) -> None:
         """Server: ask the client for no more calls. What is on its way is taken, until `send_goaway` says that it is over."""
-        self._ready.append(self._goaway(frames.GOING, message, frames.CALL_ID_MAX))
+        self.ready.append(self._goaway(frames.GOING, message, frames.CALL_ID_MAX))
 
     def send_goaway(self, message: str) -> None:
         """Take no more calls. What is open goes on; from a server, the peer is told which call was the last.
@@ -315,7 +322,7 @@ class Connection(Receiving):
         """
         if self._role == "server" and self._final_id < 0:
             self._final_id = self._last_id
-        self._ready.append(self._goaway(frames.GOING, message))
+        self.ready.append(self._goaway(frames.GOING, message))
 
     def take_output(self, limit_bytes: int) -> bytes:
         """Return the bytes to write now, and forget them: everything small, and pieces of large messages until about `limit_bytes`.
@@ -328,14 +335,12 @@ class Connection(Receiving):
         self._sent_before = self._sent_id
         self._sent_id = self._last_id
         self._pongs = 0
-        outbox = self._outbox
-        if not outbox.bulky:
-            ready = self._ready
-            if not ready:
-                return b""
+        outbox = self.outbox
+        if outbox.bulk is None:
+            ready = self.ready
             data = b"".join(ready)
             ready.clear()
-            return self._sealed(data) if self._checked else data
+            return self._sealed(data) if self._checked and data else data
         drained: list[CallState] = []
         data = outbox.take(limit_bytes, drained)
         for call in drained:
@@ -362,7 +367,7 @@ class Connection(Receiving):
         """A call's queued message has gone: its first item may follow, or its END, and its sender goes on."""
         flow.outgoing = outgoing.then
         if outgoing.then is not None:
-            self._outbox.queue(outgoing.then)
+            self.outbox.queue(outgoing.then)
             return
         if outgoing.kind == _DATA:
             self.events.append(Drained(call))
@@ -372,12 +377,12 @@ class Connection(Receiving):
     @property
     def output_pending(self) -> bool:
         """Whether `take_output` would return anything now."""
-        return self._outbox.pending if self.state != "ERROR" else bool(self._last_words)
+        return self.outbox.pending if self.state != "ERROR" else bool(self._last_words)
 
     @property
     def busy(self) -> bool:
         """Whether a message still waits for its turn or for credit."""
-        return self._outbox.bulky and self.state != "ERROR"
+        return self.outbox.bulk is not None and self.state != "ERROR"
 
     @property
     def message_max_bytes(self) -> int:

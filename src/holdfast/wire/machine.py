@@ -33,6 +33,8 @@ class Machine:
         calls: what is open, by id.
         cancels, pings: how many open calls the peer cancelled and how often it pinged since somebody set these back to 0. Either makes
             work and is of no use in great numbers; the layer above, which has a clock, judges how many are too many.
+        ready: what is to be written, in chunks; always the same list. To look at, not to touch: `take_output` takes it.
+        outbox: what else waits to be written (`outbox.bulk`); to look at, too.
     """
 
     __slots__ = (
@@ -43,10 +45,8 @@ class Machine:
         "_last_id",
         "_last_words",
         "_make_call",
-        "_outbox",
         "_plain_call_kind",
         "_pongs",
-        "_ready",
         "_role",
         "_seen",
         "_sent_before",
@@ -56,7 +56,9 @@ class Machine:
         "cancels",
         "events",
         "local",
+        "outbox",
         "pings",
+        "ready",
         "remote",
         "state",
     )
@@ -88,12 +90,12 @@ class Machine:
         # The type that takes the short way through `receive_data`. A server takes no REPLY, so there it is a type that does not exist.
         self._answer_kind = frames.REPLY if role == "client" else -1
         self._plain_call_kind = frames.CALL if role == "server" else -1
-        self._outbox = Outbox(budget)
-        self._ready = self._outbox.ready
-        self._inbox = Inbox(settings, budget, self._outbox)
+        self.outbox = Outbox(budget)
+        self.ready = self.outbox.ready
+        self._inbox = Inbox(settings, budget, self.outbox)
         if role == "client":
-            self._ready.append(frames.PREFACE)
-            self._ready.append(frames.pack_frame(frames.HELLO, 0, 0, encode_settings(settings)))
+            self.ready.append(frames.PREFACE)
+            self.ready.append(frames.pack_frame(frames.HELLO, 0, 0, encode_settings(settings)))
 
     @property
     def last_id(self) -> int:
@@ -115,11 +117,6 @@ class Machine:
         """Whether every frame has a check sum: both sides asked for it."""
         return self._checked
 
-    @property
-    def ready(self) -> list[bytes | memoryview]:
-        """What is to be written, in chunks; always the same list. To look at, not to touch: `take_output` takes it."""
-        return self._ready
-
     # ------------------------------------------------------------------ the end
 
     def fail(self, reason: int, message: str, *, executed: Executed = "maybe") -> None:
@@ -127,9 +124,9 @@ class Machine:
         if self.state == "ERROR":
             return
         early = self.state != "OPEN"
-        unheard = (early and self._role == "server") or (bool(self._ready) and self._ready[0] is frames.PREFACE)
+        unheard = (early and self._role == "server") or (bool(self.ready) and self.ready[0] is frames.PREFACE)
         self.state = "ERROR"
-        self._outbox.clear()
+        self.outbox.clear()
         goaway = self._goaway(reason, message)
         self._last_words = frames.PREFACE + goaway if unheard else seal(goaway) if self._checked else goaway
         self.events.append(Errored(ProtocolError(message, executed="no" if early else executed)))
@@ -144,7 +141,7 @@ class Machine:
         self.calls.clear()
         for call in calls:
             self._release(call)
-        self._outbox.clear()
+        self.outbox.clear()
         self._last_words = b""
         return calls
 
@@ -185,13 +182,13 @@ class Machine:
             self._inbox.used(unused)
         flow.receiving = flow.sending = False
         if flow.outgoing is not None:
-            self._outbox.drop(flow)
+            self.outbox.drop(flow)
 
     def _give_up(self, call: CallState) -> None:
         """Client: tell the server that nobody waits for this call, which has left the table already."""
         self._release(call)
         if self.state == "OPEN":
-            self._ready.append(frames.pack_frame(frames.CANCEL, 0, call.id))
+            self.ready.append(frames.pack_frame(frames.CANCEL, 0, call.id))
 
     def _unusable(self, call: CallState, message: str, *, too_large: bool) -> None:
         """Refuse one message; the connection lives on. A server's call stays in the table until it is answered."""
@@ -205,7 +202,7 @@ class Machine:
         self._release(call)
 
     def _send_credit(self, call_id: int, amount: int) -> None:
-        self._ready.append(frames.pack_frame(frames.CREDIT, 0, call_id, frames.CREDIT_PAYLOAD.pack(amount)))
+        self.ready.append(frames.pack_frame(frames.CREDIT, 0, call_id, frames.CREDIT_PAYLOAD.pack(amount)))
 
     # ------------------------------------------------------------------ what a peer did wrong
 

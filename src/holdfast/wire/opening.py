@@ -69,7 +69,7 @@ class Opening(Machine):
 
     def _greet(self, remote: Settings, end: int, total: int) -> int:
         self.remote = remote
-        self._outbox.open(remote.frame_max_bytes, remote.connection_window_bytes)
+        self.outbox.open(remote.frame_max_bytes, remote.connection_window_bytes)
         if self._role == "client":
             self._inbox.open(self.local)
             self._checked = frames.CHECKED in self.local.features and frames.CHECKED in remote.features
@@ -88,7 +88,7 @@ class Opening(Machine):
         if not self._on_goaway(payload):
             return
         self.state = "ERROR"
-        self._outbox.clear()
+        self.outbox.clear()
 
     def _on_goaway(self, payload: memoryview) -> bool:
         if len(payload) < frames.GOAWAY_HEAD.size:
@@ -112,7 +112,7 @@ class Opening(Machine):
         """Somebody who does not speak our protocol: one clear line, then the end."""
         who, line = explain_stranger(seen, self._role)
         self.state = "ERROR"
-        self._outbox.clear()
+        self.outbox.clear()
         if self._role == "server":
             self._last_words = line
         self.events.append(Errored(ProtocolError(who, executed="no")))

@@ -22,17 +22,19 @@ class Outbox:
     """The sending half of a connection.
 
     Attributes:
+        ready: frames to be written next, in chunks; always the same list.
+        bulk: what waits for its turn or for credit; None when there is nothing, and then `ready` is all there is to write.
         credit: what we may still send of what costs credit, in bytes.
         answers: replies in pieces on their way, by call id. Their calls have left the table; the peer may still cancel them, and they
             count as open: or a peer that gives no credit could pile them up.
     """
 
-    __slots__ = ("_budget", "_bulk", "answers", "credit", "frame_max_bytes", "ready", "window")
+    __slots__ = ("_budget", "answers", "bulk", "credit", "frame_max_bytes", "ready", "window")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self.ready: list[bytes | memoryview] = []
-        self._bulk: deque[Outgoing] | None = None
+        self.bulk: deque[Outgoing] | None = None
         self.answers: dict[int, Outgoing] | None = None
         self.frame_max_bytes = 0
         self.credit = 0
@@ -48,16 +50,11 @@ class Outbox:
         """Whether `take` would return anything now."""
         return bool(self.ready) or self._next() is not None
 
-    @property
-    def bulky(self) -> bool:
-        """Whether anything waits for its turn or for credit; if not, `ready` is all there is."""
-        return self._bulk is not None
-
     def queue(self, outgoing: Outgoing) -> None:
         """Put a message at the end of the queue."""
-        if self._bulk is None:
-            self._bulk = deque()
-        self._bulk.append(outgoing)
+        if self.bulk is None:
+            self.bulk = deque()
+        self.bulk.append(outgoing)
 
     def queue_answer(self, outgoing: Outgoing) -> bool:
         """Queue a reply that goes in pieces; it holds its bytes of the budget until it has gone. False when they do not fit."""
@@ -102,7 +99,7 @@ class Outbox:
         self.ready.clear()
         for call_id in list(self.answers or ()):
             self._answer_gone(call_id)
-        self._bulk = self.answers = None
+        self.bulk = self.answers = None
 
     def take(self, limit_bytes: int, drained: list[CallState]) -> bytes:
         """Return the bytes to write now: all that is small, then pieces in turn until about `limit_bytes`, and one in any case.
@@ -113,7 +110,7 @@ class Outbox:
         size = sum(map(len, ready))
         outgoing = self._next()
         while outgoing is not None:
-            bulk = self._bulk
+            bulk = self.bulk
             assert bulk is not None  # _next found something in it
             bulk.popleft()
             size += self._emit(outgoing, self._room(outgoing))
@@ -126,8 +123,8 @@ class Outbox:
             if size >= limit_bytes:
                 break
             outgoing = self._next()
-        if not self._bulk:
-            self._bulk = None
+        if not self.bulk:
+            self.bulk = None
         if not ready:
             return b""
         data = b"".join(ready)
@@ -141,7 +138,7 @@ class Outbox:
 
     def _next(self) -> Outgoing | None:
         """Return the first message of which something may go now. Items in front whose own stream has no credit leave the queue."""
-        bulk = self._bulk
+        bulk = self.bulk
         while bulk:
             outgoing = bulk[0]
             if self._room(outgoing) > 0:
@@ -196,5 +193,5 @@ class Outbox:
         return size + len(head)
 
     def _remove(self, outgoing: Outgoing) -> None:
-        if self._bulk is not None:
-            self._bulk = deque(other for other in self._bulk if other is not outgoing) or None
+        if self.bulk is not None:
+            self.bulk = deque(other for other in self.bulk if other is not outgoing) or None

@@ -17,7 +17,7 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from . import frames
 from .checksum import unseal
-from .events import Called, CancelReceived, Failed, Ponged, Replied, StatusReceived
+from .events import Called, CancelReceived, Failed, ItemReceived, Ponged, Replied, StatusReceived
 from .flow import CallState, IncomingCall
 from .opening import HANDSHAKE_BYTES
 from .status import decode_status
@@ -30,7 +30,7 @@ _CALL_HEAD_BYTES = frames.CALL_HEAD.size
 _CALL_ID_MAX = frames.CALL_ID_MAX
 _SMALL_READ_BYTES = 32 * 1024
 _TOTAL_BYTES = frames.TOTAL.size
-_CALL, _REPLY, _RAW, _MORE, _HEDGE = frames.CALL, frames.REPLY, frames.RAW, frames.MORE, frames.HEDGE
+_CALL, _REPLY, _DATA, _RAW, _MORE, _HEDGE = frames.CALL, frames.REPLY, frames.DATA, frames.RAW, frames.MORE, frames.HEDGE
 
 
 class Receiving(Streaming):
@@ -43,10 +43,9 @@ class Receiving(Streaming):
 
         Raises: nothing. A peer that breaks the protocol is an `Errored` event; from then on everything is swallowed.
         """
-        total = len(data)
         position = 0
         if self.state != "OPEN":
-            position = self._receive_opening(data, total)
+            position = self._receive_opening(data, len(data))
             if not self._open():
                 return position
         if self._checked:
@@ -78,7 +77,7 @@ class Receiving(Streaming):
         calls = self.calls
         frame_max = self.local.frame_max_bytes
         answer = self._answer_kind
-        plain_call = self._plain_call_kind if self._outbox.answers is None and self._final_id < 0 else -1
+        plain_call = self._plain_call_kind if self.outbox.answers is None and self._final_id < 0 else -1
         make_call = self._make_call
         calls_max = self.local.open_calls_max
         # Slices of bytes cost half of a memoryview's and need no copy; what is small is therefore copied once as a whole.
@@ -114,6 +113,10 @@ class Receiving(Streaming):
                     events.append(Called(call))
                     continue
                 self._on_call(data[end - length : end], flags, call_id)
+            elif kind == _DATA and flags & ~_RAW == 0:
+                if self._plain_item(call_id, flags, length, small, start):
+                    continue
+                self._on_data(call_id, flags, data[start:end])
             elif kind == _CALL:
                 self._on_call(data[start:end], flags, call_id)
             else:
@@ -121,6 +124,23 @@ class Receiving(Streaming):
             if self._over():
                 return total
         return position
+
+    def _plain_item(self, call_id: int, flags: int, length: int, data: memoryview | bytes, start: int) -> bool:
+        """Take a whole item that has its credit, as nearly all have; False: nothing has been done, and `_on_data` says what it is."""
+        call = self.calls.get(call_id)
+        flow = None if call is None else call.flow
+        if call is None or flow is None:
+            return False
+        inbox = self._inbox
+        cost = length + frames.ITEM_OVERHEAD_BYTES
+        left = inbox.credit - cost
+        if left < inbox.low or cost > flow.receive_credit or not flow.receiving or flow.refused or flow.assembly is not None:
+            return False
+        inbox.credit = left
+        flow.receive_credit -= cost
+        flow.unused += cost
+        self.events.append(ItemReceived(call, bytes(data[start : start + length]), flags == _RAW, cost, 0))
+        return True
 
     def _open(self) -> bool:
         return self.state == "OPEN"
@@ -193,7 +213,7 @@ class Receiving(Streaming):
 
     def _admit_call(self, call: IncomingCall, total: int) -> None:
         """Enter a call into the table, whole (total < 0) or with its pieces still to come."""
-        answers = self._outbox.answers
+        answers = self.outbox.answers
         taken = len(self.calls) if answers is None else len(self.calls) + len(answers)
         self.calls[call.id] = call
         if taken >= self.local.open_calls_max:
@@ -256,7 +276,7 @@ class Receiving(Streaming):
         if self._pongs >= frames.PONGS_MAX:
             self.fail(frames.FLOW, f"{self._pongs} pings came before one answer could be written; a sign of life needs one")
             return
-        self._ready.append(frames.pack_frame(frames.PONG, 0, 0, bytes(payload)))
+        self.ready.append(frames.pack_frame(frames.PONG, 0, 0, bytes(payload)))
         self._pongs += 1
         self.pings += 1
 
@@ -286,7 +306,7 @@ class Receiving(Streaming):
             return
         call = self.calls.get(call_id)
         if call is None:
-            if not self._outbox.drop_answer(call_id):
+            if not self.outbox.drop_answer(call_id):
                 self._check_known_id(frames.CANCEL, call_id)
             return
         self.cancels += 1

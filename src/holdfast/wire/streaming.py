@@ -172,7 +172,7 @@ class Streaming(Opening):
         if self._role == "client":
             del self.calls[call_id]
             flow.sending = False
-            self._outbox.drop(flow)
+            self.outbox.drop(flow)
         self.events.append(Ended(call, trailers))
 
     def _on_credit(self, call_id: int, payload: memoryview) -> None:
@@ -181,8 +181,8 @@ class Streaming(Opening):
             return
         (amount,) = frames.CREDIT_PAYLOAD.unpack(payload)
         if call_id == 0:
-            self._outbox.credit += amount
-            if self._outbox.credit > self._outbox.window:
+            self.outbox.credit += amount
+            if self.outbox.credit > self.outbox.window:
                 self.fail(frames.FLOW, "more connection credit than was ever spent")
             return
         call = self.calls.get(call_id)
@@ -195,4 +195,4 @@ class Streaming(Opening):
             if call.flow.send_credit > CREDIT_MAX:
                 self.fail(frames.FLOW, f"credit of call {call_id} overflows")
             else:
-                self._outbox.resume(call.flow)
+                self.outbox.resume(call.flow)

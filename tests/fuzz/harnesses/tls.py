@@ -117,9 +117,11 @@ class Below:
         self.closing = ""
         self.paused = False
 
-    def write(self, data: bytes) -> None:
-        if not self.closing:
-            self.out += data
+    def write(self, data: bytes) -> bool:
+        if self.closing:
+            return False
+        self.out += data
+        return True
 
     def write_buffer_bytes(self) -> int:
         return 0
