@@ -177,8 +177,7 @@ class Client:
         if method.streams_out:
 
             def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
-                decode = method.codec.decode_item_out
-                return self._stream(lambda _: method, method.info.name, args, kwargs, _UNSET, None, None, None, decode)
+                return self._stream(lambda _: method, method.info.name, args, kwargs, _UNSET, None, None, None)
 
             return stream
         if method.uploads:
@@ -287,7 +286,7 @@ class Client:
                 raise InvalidArgument(f"{method} gives one result, not a stream; use client.call({method!r}, ...)")
             return found
 
-        return self._stream(find, method, args, kwargs, deadline, idle, deadline_total, metadata, None)
+        return self._stream(find, method, args, kwargs, deadline, idle, deadline_total, metadata)
 
     # ------------------------------------------------------------------ how a call goes
 
@@ -326,6 +325,7 @@ class Client:
                     core.tell(method.info.name, "cancelled", started)
                     raise
                 except HoldfastError as error:
+                    call.future = None  # it holds the error, whose traceback holds this call
                     request = core.request(method, body, deadline_at, None, options, None, number)
                     return await core.finished(method, started, request, core.retrier.after(error, request, core.once))
                 if core.tells_calls:
@@ -354,10 +354,7 @@ class Client:
         idle: float | None,
         deadline_total: float | None,
         metadata: Any,
-        decode: Callable[[bytes, bool], Any] | None,
     ) -> Stream[Any]:
-        decoders: list[Callable[[bytes, bool], Any]] = [decode] if decode is not None else []
-
         async def open_stream() -> Any:
             core = self._core
             now = core.now()
@@ -367,19 +364,19 @@ class Client:
             if method.compared_with is not catalogue:
                 method.compare(catalogue)
             codec = method.codec
-            decoders.append(codec.decode_item_out)
             rest, named, source = codec.take_stream(args, kwargs)
             total_at = None if deadline_total is None else now + deadline_total
             plan = StreamPlan(source, codec.encode_item_in, codec.raw_item_in, True, idle, total_at)
             body = codec.encode_args(rest, named)
             request = core.request(method, body, deadline_at, core.beside(metadata), self._options, plan)
-            return (await core.until_settled(request, core.handler(request))).stream
+            reply = await core.until_settled(request, core.handler(request))
+            return *reply.stream, codec.decode_item_out
 
         def abandon(method: str) -> None:
             if self._parent is not None or self._core_ is not None:
                 self._core.emit(StreamAbandoned(method))
 
-        return Stream(name, open_stream, lambda body, raw: decoders[0](body, raw), abandon)
+        return Stream(name, open_stream, abandon)
 
     def _deadline_at(self, now: float, deadline: Any) -> float | None:
         """What the call says, else the view, else the configuration; and never later than the call we are answering."""

@@ -18,6 +18,14 @@ from .rpc.dialer import DialConfig
 from .rpc.session import Checksum
 from .wire import Settings
 
+FRAME_MAX_BYTES = 65 * 1024
+"""A body of 64 KiB, which people like, and 1 KiB for what stands in front of it: so a message of that size travels whole, not in pieces."""
+
+
+def _our_settings() -> Settings:
+    """What we tell every peer about ourselves, unless we are told otherwise."""
+    return Settings(frame_max_bytes=FRAME_MAX_BYTES)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
@@ -37,7 +45,7 @@ class ClientConfig:
     deadline_s: float | None = 10.0
     dial: DialConfig = field(default_factory=DialConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
-    wire: Settings = field(default_factory=Settings)
+    wire: Settings = field(default_factory=_our_settings)
     assembly_max_bytes: int = 256 * 1024 * 1024
     closing_s: float = 2.0
     checksum: Checksum = "auto"
@@ -78,7 +86,7 @@ class ServerConfig:
     drain_s: float = 30.0
     cancel_grace_s: float = 3.0
     assembly_max_bytes: int = 512 * 1024 * 1024
-    wire: Settings = field(default_factory=Settings)
+    wire: Settings = field(default_factory=_our_settings)
     listen: ListenOptions = field(default_factory=ListenOptions)
     datagrams: DatagramOptions = field(default_factory=DatagramOptions)
     debug: bool = False

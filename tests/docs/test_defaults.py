@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import holdfast
+from holdfast import config as config_module
 from holdfast.config import ClientConfig, ServerConfig
 from holdfast.framing import delimited, lengths
 from holdfast.net import census, door, eyeballs, framed, hello, link, listener, resolver, tcp, trust
@@ -56,6 +57,7 @@ def code_says() -> dict[str, object]:
     for struct in (link.DatagramOptions, RetryConfig, DialConfig, Settings, SessionShared):
         says |= struct_defaults(struct)
     says |= {f"link.{name}": getattr(link, name) for name in ("SEND_STALL_S", "HIGH_WATER_BYTES", "LOW_WATER_BYTES")}
+    says |= {"config.FRAME_MAX_BYTES": config_module.FRAME_MAX_BYTES}
     says |= {"session.WRITE_BYTES": session.WRITE_BYTES, "caller.LINE_MAX": caller.LINE_MAX}
     says |= {"dial.deadline": inspect.signature(holdfast.dial).parameters["deadline"].default}
     says |= {"lengths.MESSAGE_MAX_BYTES": lengths.MESSAGE_MAX_BYTES, "delimited.LINE_MAX_BYTES": delimited.LINE_MAX_BYTES}

@@ -25,10 +25,12 @@ async def test_a_call_ends_with_its_reply() -> None:
     bench = Bench()
     caller = bench.shake_hands()
     call = bench.call()
+    future = call.future
     await turn()
     bench.peer.send_reply(called(bench)[0], b"\x01", False)
     bench.answer()
-    assert call.future.result().body == b"\x01"
+    assert future.result().body == b"\x01"
+    assert call.future is None, "or the call and its answer would hold each other"
     assert caller.answered
     assert not caller.conn.calls
 
@@ -103,7 +105,7 @@ async def test_what_a_closing_link_throws_away_had_not_left() -> None:
 async def test_a_server_that_goes_finishes_what_it_has_and_surely_runs_nothing_else() -> None:
     bench = Bench()
     caller = bench.shake_hands()
-    taken = bench.call()
+    taken = bench.call().future
     await turn()
     (theirs,) = called(bench)
     bench.peer.send_goaway("going down")
@@ -114,7 +116,7 @@ async def test_a_server_that_goes_finishes_what_it_has_and_surely_runs_nothing_e
     assert bench.link.ended == ""
     bench.peer.send_reply(theirs, b"\x02", False)
     bench.answer()
-    assert taken.future.result().body == b"\x02"
+    assert taken.result().body == b"\x02"
     assert bench.link.ended == "closed"
 
 
@@ -143,13 +145,13 @@ async def test_a_listener_for_trailers_that_raises_hurts_nobody_else() -> None:
     def breaks(method: str, trailers: object) -> None:
         raise KeyError("a bug of the user's")
 
-    calls = [bench.call(on_trailers=breaks), bench.call()]
+    futures = [bench.call(on_trailers=breaks).future, bench.call().future]
     await turn()
     for incoming in called(bench):
         bench.peer.send_reply(incoming, b"\x01", False, b"\x80" if incoming.wants else b"")
     bench.answer()
     loop.set_exception_handler(before)
-    assert [call.future.result().body for call in calls] == [b"\x01", b"\x01"]
+    assert [future.result().body for future in futures] == [b"\x01", b"\x01"]
     assert [type(context["exception"]) for context in told] == [KeyError]
     bench.lose()
 

@@ -12,7 +12,7 @@ import pytest
 
 import holdfast
 from holdfast.errors import Unavailable
-from holdfast.rpc.streams import ItemBuffer, Stream, send_items
+from holdfast.rpc.streams import PORTION_BYTES, ItemBuffer, Stream, send_items
 from holdfast.wire import CallState, ItemReceived, Settings
 
 from ..faults.helpers import rig, until
@@ -22,9 +22,8 @@ from .links import turn
 class FakeConn:
     """The part of a Connection that streams need: counts what is given back, and lets `room` items through."""
 
-    output_pending = False
-
     def __init__(self, room: int = 100) -> None:
+        self.ready: list[bytes] = []
         self.calls = {1: CallState(1)}
         self.room = room
         self.sent: list[bytes] = []
@@ -32,7 +31,10 @@ class FakeConn:
         self.forgotten = 0
 
     def consume(self, item: ItemReceived) -> None:
-        self.consumed += 1
+        self.consumed += item.cost
+
+    def consume_plain(self, call: CallState, cost: int) -> None:
+        self.consumed += cost
 
     def forget(self, call: CallState) -> None:
         self.forgotten += 1
@@ -45,6 +47,10 @@ class FakeConn:
 class FakeSession:
     def __init__(self, room: int = 100) -> None:
         self.conn: Any = FakeConn(room)
+        self.paused = self.flush_due = False
+
+    def flush(self) -> None:
+        self.conn.ready.clear()
 
     def flush_soon(self) -> None:
         pass
@@ -65,10 +71,29 @@ def make_buffer(room: int = 100) -> tuple[ItemBuffer, FakeSession]:
 async def test_credit_goes_back_when_an_item_is_read() -> None:
     buffer, session = make_buffer()
     buffer.feed(item(b"a"))
-    buffer.feed(item(b"b"))
     assert session.conn.consumed == 0
     assert (await buffer.next()).body == b"a"
-    assert session.conn.consumed == 1
+    assert session.conn.consumed == 1, "nothing is left to read, so nothing is kept back"
+
+
+async def test_credit_of_small_items_goes_back_together_and_at_the_latest_when_all_are_read() -> None:
+    buffer, session = make_buffer()
+    for _ in range(3):
+        buffer.feed(item(b"x" * (PORTION_BYTES // 2)))
+    buffer.feed(item(b"y"))
+    seen = []
+    for _ in range(4):
+        await buffer.next()
+        seen.append(session.conn.consumed)
+    assert seen == [0, PORTION_BYTES, PORTION_BYTES, 3 * PORTION_BYTES // 2 + 1]
+
+
+async def test_an_item_in_pieces_gives_back_what_it_held_at_once() -> None:
+    buffer, session = make_buffer()
+    buffer.feed(ItemReceived(CallState(1), b"large", True, 100, 100))
+    buffer.feed(item(b"a"))
+    await buffer.next()
+    assert session.conn.consumed == 100
 
 
 async def test_what_is_there_is_read_before_the_end_or_its_error() -> None:
@@ -147,19 +172,28 @@ async def test_a_sender_goes_on_to_see_that_the_call_is_over() -> None:
 # ------------------------------------------------------------------------------------------------------------- a user's stream
 
 
-def stream_of(buffer: ItemBuffer, closed: list[str], gate: asyncio.Future[None] | None = None) -> Stream[bytes]:
+def as_it_came(body: bytes, raw: bool) -> bytes:
+    return body
+
+
+def stream_of(
+    buffer: ItemBuffer,
+    closed: list[str],
+    gate: asyncio.Future[None] | None = None,
+    decode: Callable[[bytes, bool], bytes] = as_it_came,
+) -> Stream[bytes]:
     call = CallState(1)
 
     def close() -> None:
         closed.append("closed")
         buffer.clear(call)
 
-    async def open_stream() -> tuple[CallState, ItemBuffer, Callable[[], None]]:
+    async def open_stream() -> tuple[CallState, ItemBuffer, Callable[[], None], Callable[[bytes, bool], bytes]]:
         if gate is not None:
             await gate
-        return call, buffer, close
+        return call, buffer, close, decode
 
-    return Stream("shop.watch", open_stream, lambda body, raw: body, closed.append)
+    return Stream("shop.watch", open_stream, closed.append)
 
 
 async def test_a_stream_that_was_closed_is_at_its_end() -> None:
@@ -218,12 +252,11 @@ async def test_a_stream_is_opened_once() -> None:
 async def test_an_item_that_does_not_fit_closes_the_stream() -> None:
     buffer, _ = make_buffer()
     closed: list[str] = []
-    stream = stream_of(buffer, closed)
 
     def refuse(body: bytes, raw: bool) -> bytes:
         raise ValueError("no")
 
-    stream._decode = refuse
+    stream = stream_of(buffer, closed, decode=refuse)
     buffer.feed(item(b"a"))
     with pytest.raises(ValueError, match="no"):
         await anext(stream)

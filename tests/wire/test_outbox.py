@@ -28,10 +28,17 @@ def item(call_id: int, size: int, credit: int, window: int = 1 << 20) -> Outgoin
     return call.flow.outgoing
 
 
+def written(box: Outbox, limit: int = 1 << 20) -> bytes:
+    box.fill(limit, [])
+    data = b"".join(box.ready)
+    box.ready.clear()
+    return data
+
+
 def taken(box: Outbox, limit: int = 1 << 20) -> list[tuple[str, int, int, int]]:
     """(type, flags, call id, payload length) of what a take gives."""
     pending = box.pending
-    data = box.take(limit, [])
+    data = written(box, limit)
     assert pending == bool(data)
     return [(frames.name_of(kind), flags, call_id, len(payload)) for kind, flags, call_id, payload in parse(data)]
 
@@ -159,4 +166,4 @@ def test_clear_forgets_everything() -> None:
     box.clear()
     assert not box.pending
     assert not box.drop_answer(3)
-    assert box.take(1 << 20, []) == b""
+    assert written(box) == b""

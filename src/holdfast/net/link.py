@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -84,6 +84,9 @@ class Link(Protocol):
 
         Returns: False when the link is closing or lost, and nothing of them will leave.
         """
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        """As `write`, for bytes in several chunks; large ones are not copied where that can be helped. Nobody may change them later."""
 
     def write_buffer_bytes(self) -> int:
         """How many written bytes have not left the process."""

@@ -10,7 +10,7 @@ What may never happen here: a receiver called from inside the other one's call; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import NoReturn
 
@@ -230,6 +230,9 @@ class MemoryLink:
             network = self._network
             self._watch = StallWatch(network.wheel, network.send_stall_s, self.write_buffer_bytes, self._stalled)
             self._tell(lambda receiver: receiver.pause_writing())
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        return self.write(b"".join(chunks))
 
     def write_buffer_bytes(self) -> int:
         return len(self._out)

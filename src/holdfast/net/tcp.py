@@ -14,7 +14,7 @@ call of our own (`sockets.py` has the two that are needed, in `LinkShared`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
@@ -27,6 +27,8 @@ from .rest import Offering, scratch_of_this_thread
 from .stall import StallWatch
 
 LINGER_S = 1.0
+COPY_MAX_BYTES = 32 * 1024
+"""Chunks up to this are put together for one write; a larger one costs less as a write of its own than as a copy."""
 LINGER_MAX_BYTES = 8 * 1024 * 1024
 """What a closing link takes of a peer that goes on sending: twice the largest window we give, so what was under way is in."""
 
@@ -81,6 +83,23 @@ class StreamLink(Offering, asyncio.BufferedProtocol):
         if self._closing or transport is None:
             return False
         transport.write(data)
+        return True
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        transport = self._transport
+        if self._closing or transport is None:
+            return False
+        small: list[bytes | memoryview] = []
+        for chunk in chunks:
+            if len(chunk) < COPY_MAX_BYTES:
+                small.append(chunk)
+                continue
+            if small:
+                transport.write(b"".join(small))
+                small.clear()
+            transport.write(chunk)
+        if small:
+            transport.write(b"".join(small))
         return True
 
     def write_buffer_bytes(self) -> int:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..context import PeerCertificate
 from ..control.wheel import Timer, Wheel
@@ -121,10 +121,8 @@ class TlsLink(Offering):
         sslobj, outgoing, below = self._sslobj, self._outgoing, self._below
         if self._closing or sslobj is None or outgoing is None or below is None:
             return False
-        if not data:
-            return True
         try:
-            if len(data) <= PIECE_BYTES:
+            if 0 < len(data) <= PIECE_BYTES:
                 sslobj.write(data)
                 return below.write(outgoing.read())
             view = memoryview(data)
@@ -136,6 +134,9 @@ class TlsLink(Offering):
             self._broken(error)
             return False
         return below.write(b"".join(pieces))
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        return self.write(b"".join(chunks))
 
     def write_buffer_bytes(self) -> int:
         return 0 if self._below is None else self._below.write_buffer_bytes()

@@ -53,7 +53,7 @@ OnTrailers = Callable[[str, Trailers], None]
 
 
 class Outcall(CallState, eq=False):
-    """A call of ours that is open. `future` gets the Replied event; a stream has a buffer instead of (or beside) it."""
+    """A call of ours that is open. `future` gets the Replied event, and is let go then; a stream has a buffer instead of (or beside) it."""
 
     future: Any = None
     expires_at: float = math.inf
@@ -138,14 +138,14 @@ class CallerSession(Session):
         Returns: False when it may not go over this session this moment; nothing has been done then.
         """
         conn = self.conn
-        if len(conn.calls) >= self._calls_max or self._paused or self.going or self.closed:
+        if len(conn.calls) >= self._calls_max or self.paused or self.going or self.closed:
             return False
         if not conn.open_plain_call(call, wire_name, body, flags, deadline_ms, number):
             return False
         if call.expires_at < self._earliest:
             self.expire_by(call.expires_at)
-        if not self._flush_due:
-            self._flush_due = True
+        if not self.flush_due:
+            self.flush_due = True
             self._shared.loop.call_soon(self._flush_turn)
         elif len(conn.ready) >= EARLY_CHUNKS:
             self.flush()
@@ -155,12 +155,12 @@ class CallerSession(Session):
     def full(self) -> bool:
         """Whether the server's limit of open calls is reached, or the link takes no more bytes."""
         conn = self.conn
-        return self._paused or len(conn.calls) >= self._calls_max
+        return self.paused or len(conn.calls) >= self._calls_max
 
     async def room(self) -> None:
         """Wait until one more call may be opened, or none ever will. Raises: Overloaded when too many wait. Cancel: loses nothing."""
         while self.full and self.usable:
-            if self._paused:
+            if self.paused:
                 await self.writable()
                 continue
             if self._line is None:
@@ -223,15 +223,23 @@ class CallerSession(Session):
             if kind is Replied:
                 call = event.call  # type: ignore[attr-defined]
                 future = call.future
-                if future is not None and not future.done():
-                    future.set_result(event)
+                if future is not None:
+                    call.future = None  # or call, future and event would hold one another, for ever: no collector looks into events
+                    if not future.done():
+                        future.set_result(event)
                 if call.buffer is not None or event.trailers:  # type: ignore[attr-defined]
-                    self._replied_beside(event)  # type: ignore[arg-type]
+                    self._replied_beside(event, unary=future is not None)  # type: ignore[arg-type]
                 self.answered = True
                 if self._line:
                     self._next_in_line()
             elif kind is ItemReceived:
-                self._item(event)  # type: ignore[arg-type]
+                buffer = event.call.buffer  # type: ignore[attr-defined]
+                if buffer is None or not buffer.started:
+                    self._first_item(event)  # type: ignore[arg-type]
+                else:  # as `ItemBuffer.feed`
+                    buffer.items.append(event)
+                    if buffer.waiter is not None:
+                        buffer.wake()
             else:
                 self._on_event(event, now)
                 if len(conn.ready) >= EARLY_CHUNKS:
@@ -239,12 +247,12 @@ class CallerSession(Session):
         if conn.events:
             self._handle_events(now)
 
-    def _replied_beside(self, event: Replied) -> None:
+    def _replied_beside(self, event: Replied, *, unary: bool) -> None:
         """A reply to a call with a stream, or with trailers."""
         call = event.call
         assert isinstance(call, Outcall)
         if call.buffer is not None:
-            call.buffer.over(None if call.future is not None else BadReply(f"{call.method} answered a stream with one result"))
+            call.buffer.over(None if unary else BadReply(f"{call.method} answered a stream with one result"))
         self._tell_trailers(call, event.trailers)
 
     def _on_event(self, event: Event, now: float) -> None:
@@ -293,18 +301,18 @@ class CallerSession(Session):
         self._shared.emit(ConnectionOpened(self.side, link.peer))
         self.wake_at(self._heard_at + self._shared.settings.heartbeat_s)
 
-    def _item(self, event: ItemReceived) -> None:
+    def _first_item(self, event: ItemReceived) -> None:
+        """The first item of a call, or one where no items belong."""
         call = event.call
         assert isinstance(call, Outcall)
         if call.buffer is None:
             self._finish(call, ProtocolError(f"{call.method} answered a unary call with a stream", executed="yes"))
             self.conn.cancel(call)
             return
-        if not call.buffer.started:
-            self.answered = True
-            call.expires_at = call.total_at
-            if call.total_at < math.inf:
-                self.expire_by(call.total_at)
+        self.answered = True
+        call.expires_at = call.total_at
+        if call.total_at < math.inf:
+            self.expire_by(call.total_at)
         call.buffer.feed(event)
 
     def _gone_away(self, event: GoneAway) -> None:

@@ -137,7 +137,7 @@ class Reception(Session):
 
     def _close_if_done(self) -> None:
         conn = self.conn
-        if not conn.calls and self.link is not None and not self._paused and not conn.busy:
+        if not conn.calls and self.link is not None and not self.paused and not conn.busy:
             self.link.close()
 
     # ------------------------------------------------------------------ a client that does not read
@@ -152,5 +152,5 @@ class Reception(Session):
         """It reads again."""
         self._heard_at = self._shared.wheel.now()  # nothing was read meanwhile: that silence was ours
         super().resume_writing()
-        if self.link is not None and not self._paused:  # what was waiting may have been enough to pause again
+        if self.link is not None and not self.paused:  # what was waiting may have been enough to pause again
             self.link.resume_reading()

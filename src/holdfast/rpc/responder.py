@@ -76,7 +76,7 @@ class ResponderSession(Reception):
         """As in Session. Events wait while the peer does not read: no call is started whose answer would only pile up."""
         conn = self.conn
         if self._put_off_at:
-            if self._paused:
+            if self.paused:
                 return
             now, self._put_off_at = self._put_off_at, 0.0  # deadlines count from when the calls came
         ready = conn.ready
@@ -93,7 +93,7 @@ class ResponderSession(Reception):
                     self._on_event(event, now)
                 if len(ready) >= EARLY_CHUNKS:
                     self.flush()
-                    if self._paused:
+                    if self.paused:
                         conn.events[:0] = rest
                         self._put_off_at = now
                         return

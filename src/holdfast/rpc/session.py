@@ -84,12 +84,12 @@ class Session:
         "_cancels",
         "_due_at",
         "_earliest",
-        "_flush_due",
+        "flush_due",
         "_gate",
         "_heard_at",
         "_made_at",
         "_now",
-        "_paused",
+        "paused",
         "_pinged_at",
         "_pings",
         "_reason",
@@ -112,8 +112,8 @@ class Session:
         self.link: Link | None = None
         self.closed = False
         self.going = False  # no new calls: it closes when those there are have been answered
-        self._flush_due = False
-        self._paused = False
+        self.flush_due = False
+        self.paused = False
         self._gate: list[asyncio.Future[None]] | None = None
         self._heard_at = self._made_at = 0.0
         self._pinged_at = -math.inf
@@ -226,11 +226,11 @@ class Session:
 
     def pause_writing(self) -> None:
         """The peer reads slower than we write."""
-        self._paused = True
+        self.paused = True
 
     def resume_writing(self) -> None:
         """The peer caught up."""
-        self._paused = False
+        self.paused = False
         self._open_gate()
         if self.conn.events:  # they were put off
             self._handle_events(self._now())
@@ -240,12 +240,12 @@ class Session:
 
     def flush_soon(self) -> None:
         """Have what is to be written written at the end of this turn of the loop."""
-        if not self._flush_due:
-            self._flush_due = True
+        if not self.flush_due:
+            self.flush_due = True
             self._shared.loop.call_soon(self._flush_turn)
 
     def _flush_turn(self) -> None:
-        self._flush_due = False
+        self.flush_due = False
         self.flush()
 
     def flush(self) -> None:
@@ -253,9 +253,13 @@ class Session:
         conn = self.conn
         if conn.ready or conn.outbox.bulk is not None or conn.state == "ERROR":
             link = self.link
-            if link is not None and not (self.closed or self._paused):
-                data = conn.take_output(WRITE_BYTES)
-                if data and not link.write(data):
+            if link is not None and not (self.closed or self.paused):
+                if conn.outbox.large or conn.outbox.bulk is not None:
+                    sent = link.write_chunks(conn.take_chunks(WRITE_BYTES))
+                else:
+                    data = conn.take_output(WRITE_BYTES)
+                    sent = not data or link.write(data)
+                if not sent:
                     conn.send_failed()
                 if conn.outbox.bulk is not None or conn.events or conn.state == "ERROR":
                     self._flush_on(link)
@@ -278,7 +282,7 @@ class Session:
 
     async def writable(self) -> None:
         """Wait until the link takes bytes again, or is lost. Cancel: loses nothing."""
-        while self._paused and not self.closed:
+        while self.paused and not self.closed:
             waiter: asyncio.Future[None] = self._shared.loop.create_future()
             if self._gate is None:
                 self._gate = []
@@ -341,7 +345,7 @@ class Session:
         next_at = silent_at
         if now >= silent_at:
             dead_at = self._heard_at + shared.dead_after_s
-            if now >= dead_at and not self._paused:  # while we wait for its reading, the send stall deadline judges
+            if now >= dead_at and not self.paused:  # while we wait for its reading, the send stall deadline judges
                 self.end(Unavailable(f"nothing heard for {now - self._heard_at:.1f} s", executed="maybe"), tell=False)
                 return math.inf
             if self._pinged_at <= self._heard_at:  # one is enough: a peer that stands still finds them all at once, and may call that abuse

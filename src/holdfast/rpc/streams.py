@@ -1,7 +1,8 @@
 """Items of a stream between the session that receives them and the user who reads them.
 
 Owns: the buffer (`ItemBuffer`, held by the call), the two faces users see (`Stream` for callers, `RequestStream` for handlers), and the
-pump that sends items of ours. The buffer is bounded by the stream's window: credit goes back only when an item is *read*.
+pump that sends items of ours. The buffer is bounded by the stream's window: credit goes back only when items are *read*, for a few KiB of
+them together, and for all when nothing is left to read.
 
 The call holds the buffer and never the face: so a face that is left by a bare `break` is finalised at once, cancels its call and says so
 with a ResourceWarning.
@@ -23,25 +24,54 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+EARLY_CHUNKS = 512
+"""With so many chunks waiting (256 items) they are written before the turn is over: the peer reads them while we make more."""
+
+PORTION_BYTES = 8 * 1024
+"""Of what was read, so much credit is kept back at most while there is more to read: giving it back costs as much as reading an item."""
+
+
 class ItemSession(Protocol):
     """The part of a session that streams need."""
 
     conn: Connection
+    paused: bool
+    flush_due: bool
 
+    def flush(self) -> None: ...
     def flush_soon(self) -> None: ...
     async def writable(self) -> None: ...
 
 
 class ItemBuffer:
-    """What has arrived and was not read yet, and who waits for more."""
+    """What has arrived and was not read yet, and who waits for more.
 
-    __slots__ = ("_items", "_loop", "_session", "_waiter", "drained", "ended", "error", "idle_s", "on_wait", "started")
+    Attributes:
+        items: what is there to read. Whoever takes one out adds what it cost to `read_bytes` (or calls `next`, which does).
+        read_bytes: what items cost that were read and whose credit has not gone back.
+        waiter: who waits for the next item, or for the end; `wake` it.
+    """
+
+    __slots__ = (
+        "_loop",
+        "_session",
+        "drained",
+        "ended",
+        "error",
+        "idle_s",
+        "items",
+        "on_wait",
+        "read_bytes",
+        "started",
+        "waiter",
+    )
 
     def __init__(self, session: ItemSession, loop: asyncio.AbstractEventLoop) -> None:
         self._session = session
         self._loop = loop
-        self._items: deque[ItemReceived] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self.items: deque[ItemReceived] = deque()
+        self.read_bytes = 0
+        self.waiter: asyncio.Future[None] | None = None
         self.started = False
         self.ended = False
         self.error: BaseException | None = None
@@ -52,15 +82,16 @@ class ItemBuffer:
     def feed(self, item: ItemReceived) -> None:
         """An item arrived."""
         self.started = True
-        self._items.append(item)
-        self._wake()
+        self.items.append(item)
+        if self.waiter is not None:
+            self.wake()
 
     def end(self, error: BaseException | None = None) -> None:
         """Nothing more will arrive. What is there may still be read; then `error`, if any. Our own items go on."""
         if not self.ended:
             self.ended = True
             self.error = error
-            self._wake()
+            self.wake()
 
     def over(self, error: BaseException | None = None) -> None:
         """The call is over, in both directions: as `end`, and whoever waits to send the next item goes on to see that."""
@@ -72,8 +103,9 @@ class ItemBuffer:
         if self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
+    def wake(self) -> None:
+        """There is something to read, or the end: whoever waits goes on."""
+        waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -82,34 +114,53 @@ class ItemBuffer:
 
         Raises: StopAsyncIteration at the end, or what the stream ended with. RuntimeError when somebody else is waiting already.
         """
-        items = self._items
-        while not items:
+        if not self.items:
+            await self.wait()
+        item = self.items.popleft()
+        if item.held:
+            self._session.conn.consume(item)
+            self._flush_credit()
+        else:
+            self.read_bytes += item.cost
+            if self.read_bytes >= PORTION_BYTES or not self.items:
+                self.give_back(item.call)
+        return item
+
+    async def wait(self) -> None:
+        """Wait until there is an item. Raises: as `next`. Cancel: loses nothing."""
+        while not self.items:
             if self.ended:
                 if self.error is not None:
                     raise self.error
                 raise StopAsyncIteration
-            if self._waiter is not None and not self._waiter.done():
+            if self.waiter is not None and not self.waiter.done():
                 raise RuntimeError("two tasks read one stream; let one read and hand the items on")
-            self._waiter = self._loop.create_future()
+            self.waiter = self._loop.create_future()
             if self.on_wait is None or not self.started:
-                await self._waiter
+                await self.waiter
             else:
                 self.on_wait(self.idle_s)
                 try:
-                    await self._waiter
+                    await self.waiter
                 finally:  # cancelled too: nobody waits now, so the gap does not count
                     self.on_wait(None)
-        item = items.popleft()
+
+    def give_back(self, call: CallState) -> None:
+        """What was read has been used: its credit goes back."""
+        read_bytes, self.read_bytes = self.read_bytes, 0
+        self._session.conn.consume_plain(call, read_bytes)
+        self._flush_credit()
+
+    def _flush_credit(self) -> None:
         session = self._session
-        session.conn.consume(item)
-        if session.conn.output_pending:
+        if session.conn.ready and not session.flush_due:
             session.flush_soon()
-        return item
 
     def clear(self, call: CallState) -> None:
         """Nobody reads any more; who does so all the same is told that this is the end."""
         self.over()
-        self._items.clear()
+        self.items.clear()
+        self.read_bytes = 0
         self._session.conn.forget(call)
 
 
@@ -127,19 +178,27 @@ async def send_items(
     Raises: what `source` or `encode` raise. Returns early when the call is over. Cancel: items already handed out are sent.
     """
     conn = session.conn
+    calls, ready, send_item = conn.calls, conn.ready, conn.send_item
     async for item in source:
-        if call.id not in conn.calls:
+        if call.id not in calls:
             return
-        waits = not conn.send_item(call, encode(item), raw)
-        session.flush_soon()
-        if on_first is not None:
-            on_first()
-            on_first = None
-        if waits:
+        if send_item(call, encode(item), raw):
+            if len(ready) >= EARLY_CHUNKS:
+                session.flush()
+            elif not session.flush_due:
+                session.flush_soon()
+            if on_first is not None:
+                on_first()
+                on_first = None
+            if session.paused:
+                await session.writable()
+        else:
+            session.flush_soon()
+            if on_first is not None:
+                on_first()
+                on_first = None
             buffer.drained = asyncio.get_running_loop().create_future()
             await buffer.drained
-        else:
-            await session.writable()
 
 
 class Stream(Generic[T_co]):
@@ -154,13 +213,12 @@ class Stream(Generic[T_co]):
     def __init__(
         self,
         method: str,
-        open_stream: Callable[[], Awaitable[tuple[CallState, ItemBuffer, Callable[[], None]]]],
-        decode: Callable[[bytes, bool], T_co],
+        open_stream: Callable[[], Awaitable[tuple[CallState, ItemBuffer, Callable[[], None], Callable[[bytes, bool], T_co]]]],
         abandon: Callable[[str], None],
     ) -> None:
         self._method = method
         self._open = open_stream
-        self._decode = decode
+        self._decode: Callable[[bytes, bool], T_co] = _not_open
         self._abandon = abandon
         self._call: CallState | None = None
         self._buffer: ItemBuffer | None = None
@@ -183,14 +241,24 @@ class Stream(Generic[T_co]):
         buffer = self._buffer
         if buffer is None:
             buffer = await self._start()
-        try:
-            item = await buffer.next()
-        except (StopAsyncIteration, HoldfastError):
-            self._finish()
-            raise
+        items = buffer.items
+        if not items or items[0].held:
+            item = await self._next_of(buffer)
+        else:  # as `ItemBuffer.next`, without a coroutine for each item
+            item = items.popleft()
+            buffer.read_bytes += item.cost
+            if buffer.read_bytes >= PORTION_BYTES or not items:
+                buffer.give_back(item.call)
         try:
             return self._decode(item.body, item.raw)
         except BaseException:
+            self._finish()
+            raise
+
+    async def _next_of(self, buffer: ItemBuffer) -> ItemReceived:
+        try:
+            return await buffer.next()
+        except (StopAsyncIteration, HoldfastError):
             self._finish()
             raise
 
@@ -212,7 +280,7 @@ class Stream(Generic[T_co]):
             raise RuntimeError("two tasks read one stream; let one read and hand the items on")
         self._opening = True
         try:
-            self._call, self._buffer, self._close = await self._open()
+            self._call, self._buffer, self._close, self._decode = await self._open()
         finally:
             self._opening = False
         self._loop = asyncio.get_running_loop()
@@ -254,3 +322,7 @@ class RequestStream(Generic[T]):
         """Return the next item. Raises: StopAsyncIteration; InvalidArgument for one that does not fit. Cancel: loses nothing."""
         item = await self._buffer.next()
         return self._decode(item.body, item.raw)
+
+
+def _not_open(body: bytes, raw: bool) -> Any:
+    raise RuntimeError("a stream that was not opened has no items")

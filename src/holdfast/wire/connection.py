@@ -22,6 +22,7 @@ from . import frames
 from .checksum import seal
 from .events import Drained, ItemReceived
 from .flow import CallState, Flow, IncomingCall, Outgoing
+from .outbox import LARGE_BYTES
 from .receiving import Receiving
 from .settings import FRAME_LIMIT_LEAST, Settings, encode_settings
 from .status import Status, encode_status
@@ -30,6 +31,7 @@ _pack_header = frames.HEADER.pack
 _pack_call = frames.CALL_FRAME_HEAD.pack
 _PLAIN_MAX_BYTES = FRAME_LIMIT_LEAST
 _CALL_HEAD_BYTES = frames.CALL_HEAD.size
+_ITEM_OVERHEAD_BYTES = frames.ITEM_OVERHEAD_BYTES
 _CALL, _REPLY, _DATA, _RAW = frames.CALL, frames.REPLY, frames.DATA, frames.RAW
 
 
@@ -116,6 +118,8 @@ class Connection(Receiving):
             flow.receiving = takes_items
         if whole:
             ready.append(body)
+            if size >= LARGE_BYTES:
+                self.outbox.large = True
         else:
             # The head goes at once and without a byte of the body: ids must appear in order, and small calls overtake large ones.
             flow = self._flow_of(call)
@@ -177,6 +181,8 @@ class Connection(Receiving):
         self._release(call)
         if small:
             self.ready += (_pack_header(size, _REPLY, flags, call.id), prefix, body)
+            if size >= LARGE_BYTES:
+                self.outbox.large = True
         return True
 
     def send_error(self, call: CallState, body: bytes, trailers: bytes = b"") -> None:
@@ -217,6 +223,20 @@ class Connection(Receiving):
 
         Raises: InvalidArgument when the item is longer than the peer takes.
         """
+        flow = call.flow
+        size = len(body)
+        cost = size + _ITEM_OVERHEAD_BYTES
+        if size <= _PLAIN_MAX_BYTES and flow is not None and flow.sending and flow.outgoing is None:
+            outbox = self.outbox
+            if cost <= flow.send_credit and cost <= outbox.credit:  # nearly all items; a call that is over has no flow that sends
+                flow.send_credit -= cost
+                outbox.credit -= cost
+                self.ready += (_pack_header(size, _DATA, _RAW if raw else 0, call.id), body)
+                return True
+        return self._send_any_item(call, body, _RAW if raw else 0, cost)
+
+    def _send_any_item(self, call: CallState, body: bytes, flags: int, cost: int) -> bool:
+        """As `send_item`, for one that is large, waits for credit, comes first, or comes at the wrong time."""
         if call.id not in self.calls:
             return True  # the call is over; its sender is about to be told
         flow = self._sending_flow(call)
@@ -225,7 +245,6 @@ class Connection(Receiving):
         size = len(body)
         if size > self.message_max_bytes:
             raise InvalidArgument(f"an item of {size} bytes; the peer takes {self.message_max_bytes}")
-        flags = _RAW if raw else 0
         ahead = flow.outgoing
         if ahead is not None:
             if ahead.kind != _CALL or ahead.then is not None:
@@ -233,12 +252,12 @@ class Connection(Receiving):
             ahead.then = Outgoing(call, _DATA, flags, body)
             return False
         outbox = self.outbox
-        cost = size + frames.ITEM_OVERHEAD_BYTES
         if cost <= flow.send_credit and cost <= outbox.credit and outbox.fits(flow, size):
             flow.send_credit -= cost
             outbox.credit -= cost
-            self.ready.append(_pack_header(size, _DATA, flags, call.id))
-            self.ready.append(body)
+            self.ready += (_pack_header(size, _DATA, flags, call.id), body)
+            if size >= LARGE_BYTES:
+                outbox.large = True
             return True
         flow.outgoing = Outgoing(call, _DATA, flags, body)
         outbox.queue(flow.outgoing)
@@ -272,20 +291,26 @@ class Connection(Receiving):
 
     def consume(self, item: ItemReceived) -> None:
         """The item has been used: its credit goes back, in portions of half a window."""
-        call = item.call
-        flow = call.flow
-        if flow is None:
-            return
-        if item.held:
+        flow = item.call.flow
+        if item.held and flow is not None:
             held = min(item.held, flow.held)
             flow.held -= held
             self._inbox.budget.give(held)
+            self._owe(item.call, flow, item.cost)
         else:
-            cost = min(item.cost, flow.unused)
-            flow.unused -= cost
-            self._inbox.used(cost)
+            self.consume_plain(item.call, item.cost)
+
+    def consume_plain(self, call: CallState, cost: int) -> None:
+        """As `consume`, for items that held no budget: what they cost, all together."""
+        flow = call.flow
+        if flow is not None:
+            self._inbox.used(min(cost, flow.unused))
+            flow.unused -= min(cost, flow.unused)
+            self._owe(call, flow, cost)
+
+    def _owe(self, call: CallState, flow: Flow, cost: int) -> None:
         if flow.receiving and call.id in self.calls:
-            flow.owed += item.cost
+            flow.owed += cost
             if flow.owed * 2 >= flow.window or flow.assembly is not None:
                 owed, flow.owed = flow.owed, 0
                 flow.receive_credit += owed
@@ -335,18 +360,35 @@ class Connection(Receiving):
         self._sent_before = self._sent_id
         self._sent_id = self._last_id
         self._pongs = 0
-        outbox = self.outbox
-        if outbox.bulk is None:
-            ready = self.ready
-            data = b"".join(ready)
-            ready.clear()
-            return self._sealed(data) if self._checked and data else data
+        ready = self.ready
+        if self.outbox.bulk is not None:
+            self._fill_ready(limit_bytes)
+        data = b"".join(ready)
+        ready.clear()
+        self.outbox.large = False
+        return self._sealed(data) if self._checked and data else data
+
+    def take_chunks(self, limit_bytes: int) -> list[bytes | memoryview]:
+        """As `take_output`, in chunks that need no copy; for when `outbox.large` says that this is worth it."""
+        if self._checked or self.state == "ERROR":
+            data = self.take_output(limit_bytes)
+            return [data] if data else []
+        self._sent_before = self._sent_id
+        self._sent_id = self._last_id
+        self._pongs = 0
+        if self.outbox.bulk is not None:
+            self._fill_ready(limit_bytes)
+        chunks = self.ready.copy()
+        self.ready.clear()
+        self.outbox.large = False
+        return chunks
+
+    def _fill_ready(self, limit_bytes: int) -> None:
         drained: list[CallState] = []
-        data = outbox.take(limit_bytes, drained)
+        self.outbox.fill(limit_bytes, drained)
         for call in drained:
             if call.flow is not None and call.flow.outgoing is not None:
                 self._drained(call, call.flow, call.flow.outgoing)
-        return self._sealed(data) if self._checked else data
 
     def _sealed(self, data: bytes) -> bytes:
         """Add the check sums; a preface and the frame of the handshake behind it have none."""

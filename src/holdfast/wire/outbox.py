@@ -18,18 +18,23 @@ PIECE_MIN_BYTES = 1024
 slivers would."""
 
 
+LARGE_BYTES = 32 * 1024
+"""To copy a chunk of this size costs more than to have it written by itself."""
+
+
 class Outbox:
     """The sending half of a connection.
 
     Attributes:
         ready: frames to be written next, in chunks; always the same list.
         bulk: what waits for its turn or for credit; None when there is nothing, and then `ready` is all there is to write.
+        large: whether a chunk of LARGE_BYTES or more is in `ready`.
         credit: what we may still send of what costs credit, in bytes.
         answers: replies in pieces on their way, by call id. Their calls have left the table; the peer may still cancel them, and they
             count as open: or a peer that gives no credit could pile them up.
     """
 
-    __slots__ = ("_budget", "answers", "bulk", "credit", "frame_max_bytes", "ready", "window")
+    __slots__ = ("_budget", "answers", "bulk", "credit", "frame_max_bytes", "large", "ready", "window")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -37,6 +42,7 @@ class Outbox:
         self.bulk: deque[Outgoing] | None = None
         self.answers: dict[int, Outgoing] | None = None
         self.frame_max_bytes = 0
+        self.large = False
         self.credit = 0
         self.window = 0
 
@@ -101,13 +107,12 @@ class Outbox:
             self._answer_gone(call_id)
         self.bulk = self.answers = None
 
-    def take(self, limit_bytes: int, drained: list[CallState]) -> bytes:
-        """Return the bytes to write now: all that is small, then pieces in turn until about `limit_bytes`, and one in any case.
+    def fill(self, limit_bytes: int, drained: list[CallState]) -> None:
+        """Put pieces of large messages into `ready`, in turn, until about `limit_bytes` are there, and one in any case.
 
         Calls whose queued message went out completely are appended to `drained`.
         """
-        ready = self.ready
-        size = sum(map(len, ready))
+        size = sum(map(len, self.ready))
         outgoing = self._next()
         while outgoing is not None:
             bulk = self.bulk
@@ -125,11 +130,6 @@ class Outbox:
             outgoing = self._next()
         if not self.bulk:
             self.bulk = None
-        if not ready:
-            return b""
-        data = b"".join(ready)
-        ready.clear()
-        return data
 
     def fits(self, flow: Flow, size: int) -> bool:
         """Whether an item of that size travels in one frame: it fits one, and half a window always comes back."""
@@ -182,6 +182,8 @@ class Outbox:
             head = frames.HEADER.pack(size, outgoing.kind, outgoing.flags, call_id)
         self.ready.append(head)
         self.ready.append(body[start:end])
+        if size >= LARGE_BYTES:
+            self.large = True
         if outgoing.kind == frames.DATA:
             flow = outgoing.call.flow
             assert flow is not None  # send_item made it
