@@ -49,8 +49,12 @@ demo: demo-transfer ## a real service and its clients in their own processes, mo
 demo-transfer: .venv/$(MAIN)/.stamp
 	@$(PY) examples/demo_transfer.py
 
-bench: .venv/$(MAIN)/.stamp ## latency, throughput and memory of this machine
-	@$(PY) bench/run.py
+# WRITE=1 writes tables and plots into docs/; BENCH='--only unary-64 --rounds 3' narrows it, see bench/run.py. The other Pythons are compared.
+bench: .venv/bench-$(MAIN)/.stamp $(STAMPS) ## holdfast beside bare_rpc and others, 20 min; WRITE=1 writes docs, BENCH=--quick is short
+	@.venv/bench-$(MAIN)/bin/python bench/run.py $(if $(WRITE),--write-docs) $(BENCH)
+
+.venv/bench-%/.stamp: requirements/bench.txt pyproject.toml bench/make_venv.sh | need-python
+	@sh bench/make_venv.sh $* $(call path_of,$*)
 
 # --------------------------------------------------------------------------------------------------------------- to check
 
@@ -114,5 +118,5 @@ snapshot: .venv/$(MAIN)/.stamp ## write the public names down again, after a cha
 	@$(PY) scripts/public_names.py --write
 
 clean: ## remove environments, caches and build products
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz tests/fuzz/findings dist build htmlcov .coverage
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz tests/fuzz/findings dist build htmlcov .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """The contract that the measured client binds."""
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from echo_service import Echo
@@ -10,4 +11,16 @@ class Bench(Protocol):
 
     async def echo(self, message: Echo) -> Echo:
         """Give back what came."""
+        ...
+
+    async def suspend(self, message: Echo) -> Echo:
+        """Give back what came, after one turn of the loop."""
+        ...
+
+    async def bulk(self, body: bytes) -> bytes:
+        """Give back what came."""
+        ...
+
+    def items(self, count: int) -> AsyncIterator[Echo]:
+        """Give so many small items."""
         ...

@@ -1,5 +1,8 @@
 """The service that is measured: an ordinary Service file, served by `holdfast serve` with its defaults."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import msgspec
 
 from holdfast import Service
@@ -18,3 +21,23 @@ class Echo(msgspec.Struct, array_like=True, gc=False):
 async def echo(message: Echo) -> Echo:
     """Give back what came."""
     return message
+
+
+@svc.method
+async def suspend(message: Echo) -> Echo:
+    """Give back what came, after one turn of the loop."""
+    await asyncio.sleep(0)
+    return message
+
+
+@svc.method
+async def bulk(body: bytes) -> bytes:
+    """Give back what came."""
+    return body
+
+
+@svc.method
+async def items(count: int) -> AsyncIterator[Echo]:
+    """Give so many small items."""
+    for number in range(count):
+        yield Echo(number, "item")
