@@ -107,7 +107,7 @@ def command(
     """
     to_file = output not in (None, "-")
     form = Form(json=style.json, raw=raw or output == "-", terminal=is_terminal(sys.stdout) and not to_file)
-    plan = Plan(address, method, words, deadline, attempts, _metadata(metadata), insecure, tls, form, style)
+    plan = Plan(address, method, words, deadline, attempts, parse_metadata(metadata), insecure, tls, form, style)
     try:
         descriptor = _open_output(output) if output is not None and to_file else 1
         with asyncio.Runner(loop_factory=loop_factory()[1]) as runner:
@@ -119,7 +119,8 @@ def command(
     return 0
 
 
-def _metadata(words: tuple[str, ...]) -> dict[str, str]:
+def parse_metadata(words: tuple[str, ...]) -> dict[str, str]:
+    """The values of `-H`, by name. Raises: UsageError."""
     pairs = [word.partition("=") for word in words]
     for name, equals, _ in pairs:
         if not name or not equals:
@@ -136,13 +137,13 @@ def _open_output(path: str) -> int:
 
 async def _run(plan: Plan, sink: Sink) -> None:
     async with connect(plan.address, insecure=plan.insecure, tls=plan.tls, attempts=plan.attempts) as client:
-        catalogue = await _reach(client.catalogue(), plan)
+        catalogue = await reach(client.catalogue(), plan.address, plan.deadline_s)
         if plan.method is None:
             await sink.write(_listing(catalogue, plan.form))
             return
         entry = catalogue.find(plan.method)
         if entry is None:
-            raise _unknown_method(catalogue, plan)
+            raise unknown_method(catalogue, plan.address, plan.method)
         told: list[Trailers] = []
         asking = client.using(trailers=lambda _, trailers: told.append(trailers))
         started_at = SystemClock.now()
@@ -150,19 +151,19 @@ async def _run(plan: Plan, sink: Sink) -> None:
         _closing_line(SystemClock.now() - started_at, told, plan.style)
 
 
-async def _reach(catalogue: Awaitable[T], plan: Plan) -> T:
+async def reach(catalogue: Awaitable[T], address: str, deadline_s: float | None) -> T:
     """The first answer from the server; without one in time it counts as unreachable.
 
-    Raises: Unavailable.
+    Raises: Unavailable. Cancel: as what is awaited.
     """
-    within_s = plan.deadline_s if plan.deadline_s is not None else REACH_S
+    within_s = deadline_s if deadline_s is not None else REACH_S
     try:
         async with asyncio.timeout(within_s):
             return await catalogue
     except DeadlineExceeded as error:
-        raise Unavailable(f"{plan.address} cannot be reached: {error}") from error
+        raise Unavailable(f"{address} cannot be reached: {error}") from error
     except TimeoutError as error:
-        raise Unavailable(f"{plan.address} did not answer within {format_duration(within_s)}") from error
+        raise Unavailable(f"{address} did not answer within {format_duration(within_s)}") from error
 
 
 def signature_of(entry: Entry, catalogue: Catalogue) -> Signature:
@@ -188,10 +189,11 @@ def _listing(catalogue: Catalogue, form: Form) -> bytes:
     return (table(rows) + "\n").encode() if rows else b""
 
 
-def _unknown_method(catalogue: Catalogue, plan: Plan) -> MethodNotFound:
-    near = catalogue.suggest(plan.method or "")
-    hint = f"did you mean {' or '.join(near)}?" if near else f"holdfast call {plan.address} lists what it has"
-    return MethodNotFound(f"{plan.address} has no method {plan.method!r}; {hint}")
+def unknown_method(catalogue: Catalogue, address: str, method: str) -> MethodNotFound:
+    """The error for a method that the server does not have."""
+    near = catalogue.suggest(method)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"holdfast call {address} lists what it has"
+    return MethodNotFound(f"{address} has no method {method!r}; {hint}")
 
 
 async def _call(client: Client, entry: Entry, signature: Signature, plan: Plan, sink: Sink) -> None:

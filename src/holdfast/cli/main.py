@@ -21,6 +21,7 @@ from ..errors import ConfigError, HoldfastError, InvalidArgument, MethodNotFound
 from .text import printable, suggestion
 
 VERBS = {
+    "bench": "Put load on a method, and measure it.",
     "call": "Call a method, or list what a server offers.",
     "serve": "Put a service on the network.",
 }
@@ -31,6 +32,7 @@ Examples:
   holdfast serve shop:svc --bind tcp://127.0.0.1:7000
   holdfast call tcp://127.0.0.1:7000
   holdfast call tcp://127.0.0.1:7000 shop.place order.id=o-1 order.qty=2
+  holdfast bench tcp://127.0.0.1:7000 shop.price sku=A-{i} --rate 2000/s
   holdfast serve --help
 
 \b
