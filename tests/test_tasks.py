@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from holdfast.tasks import SUSPENDED, HandlerTask, Scope
+from holdfast.tasks import SUSPENDED, HandlerTask, Scope, new_handler_task
 
 CALL: ContextVar[str] = ContextVar("call", default="nobody's")
 
@@ -49,11 +49,11 @@ def from_a_callback(make: Callable[[], Any]) -> asyncio.Future[Any]:
 
 async def started(coro: Coroutine[Any, Any, Any], owner: Owner) -> HandlerTask:
     """A handler that has taken its first step."""
-    task = HandlerTask(asyncio.get_running_loop(), coro, owner, "the call", copy_context())
+    task, loop = new_handler_task(), asyncio.get_running_loop()
 
     def step() -> None:
         try:
-            result = task.run(CALL, "mine")
+            result = task.run(loop, coro, owner, "the call", copy_context(), CALL, "mine")
         except BaseException as error:
             owner.ends.append(told(error))
         else:
@@ -278,8 +278,9 @@ async def test_two_handlers_of_one_turn_may_await_one_future() -> None:
         return await gate
 
     def both() -> list[HandlerTask]:
-        tasks = [HandlerTask(loop, waits(), owner, None, copy_context()) for _ in range(2)]
-        assert [task.run(CALL, "mine") for task in tasks] == [SUSPENDED, SUSPENDED]
+        tasks = [new_handler_task() for _ in range(2)]
+        ends = [task.run(loop, waits(), owner, None, copy_context(), CALL, "mine") for task in tasks]
+        assert ends == [SUSPENDED, SUSPENDED]
         return tasks
 
     tasks = await from_a_callback(both)
@@ -330,11 +331,11 @@ async def test_what_stops_the_loop_is_told_and_raised(kind: type[BaseException])
     async def stops() -> None:
         raise kind
 
-    task = HandlerTask(asyncio.get_running_loop(), stops(), Owner(), None, copy_context())
+    task, loop = new_handler_task(), asyncio.get_running_loop()
 
     def step() -> str:
         try:
-            task.run(CALL, "mine")
+            task.run(loop, stops(), Owner(), None, copy_context(), CALL, "mine")
         except (SystemExit, KeyboardInterrupt) as error:
             return type(error).__name__
         return "nothing"

@@ -34,6 +34,7 @@ from .rpc.sender import StreamPlan
 from .rpc.session import wire_deadline_ms
 from .rpc.streams import Stream
 from .rpc.trunk import MakeNetwork, Options, Trunk
+from .rpc.validation import MISFITS
 from .wire import Replied
 from .wire import Status as Status  # for users: what a client and its views hand them
 from .wire import Trailers as Trailers
@@ -180,18 +181,7 @@ class Client:
                 return self._stream(lambda _: method, method.info.name, args, kwargs, _UNSET, None, None, None)
 
             return stream
-        if method.uploads:
-
-            async def upload(*args: Any, **kwargs: Any) -> Any:
-                return await self._unary(method, args, kwargs, _UNSET, None)
-
-            return upload
-        unary = self._unary
-
-        def call(*args: Any, **kwargs: Any) -> Any:  # no coroutine of its own: it would be a fifth of a small call's cost
-            return unary(method, args, kwargs, _UNSET, None)
-
-        return call
+        return functools.partial(self._unary, method, _UNSET, None)
 
     @overload
     async def call(
@@ -231,7 +221,7 @@ class Client:
         found = core.methods.find(dialer.catalogue, method, returns)
         if found.streams_out:
             raise InvalidArgument(f"{method} answers with a stream; use client.stream({method!r}, ...)")
-        return await self._unary(found, args, kwargs, deadline, metadata)
+        return await self._unary(found, deadline, metadata, *args, **kwargs)
 
     @overload
     def stream(
@@ -290,7 +280,7 @@ class Client:
 
     # ------------------------------------------------------------------ how a call goes
 
-    async def _unary(self, method: BoundMethod, args: tuple[Any, ...], kwargs: Mapping[str, Any], deadline: Any, metadata: Any) -> Any:
+    async def _unary(self, method: BoundMethod, deadline: Any, metadata: Metadata, /, *args: Any, **kwargs: Any) -> Any:
         core = self._core_
         if core is None:
             core = self._core
@@ -328,9 +318,12 @@ class Client:
                     call.future = None  # it holds the error, whose traceback holds this call
                     request = core.request(method, body, deadline_at, None, options, None, number)
                     return await core.finished(method, started, request, core.retrier.after(error, request, core.once))
-                if core.tells_calls:
+                if replied.raw or core.tells_calls:
                     return core.taken(method, replied, started)
-                return method.codec.decode_result(replied.body, replied.raw)
+                try:
+                    return method.codec.bytes_to_result(replied.body)
+                except MISFITS as misfit:
+                    raise method.codec.blame_result(misfit) from misfit
         request = core.request(method, body, deadline_at, extra, options, None)
         return await core.finished(method, started, request, core.handler(request))
 

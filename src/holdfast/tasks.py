@@ -15,6 +15,7 @@ coroutine suspends, `Task.__init__` runs on that same object with the rest of th
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import types
 from asyncio.tasks import _enter_task, _leave_task
@@ -87,19 +88,28 @@ class HandlerOwner(Protocol):
 class HandlerTask(asyncio.Task[Any]):
     """The task of one handler; see the theory at the top of this file.
 
-    Make it, then `run` it at once. Attributes: `call` is whatever the owner wants to find on it.
+    Make it with `new_handler_task`, then `run` it at once. Attributes: `call` is whatever the owner wants to find on it.
     """
 
     __slots__ = ("_awaits", "_coro_", "_ctx", "_first", "_loop_", "_made", "_owner", "call", "suspended")
 
-    def __init__(  # the task itself is initialised in _make, if ever
+    # ------------------------------------------------------------------ the first step
+
+    def run(  # the task itself is initialised in _make, if ever; a constructor of our own would cost a call
         self,
         loop: asyncio.AbstractEventLoop,
         coro: Coroutine[Any, Any, Any],
         owner: HandlerOwner,
         call: Any,
         context: Context,
-    ) -> None:
+        var: ContextVar[Any],
+        value: Any,
+    ) -> Any:
+        """Run a coroutine up to its end or its first suspension, in that context and with `var` set in it.
+
+        Returns: its result, or SUSPENDED: then it goes on as a task, and the owner is told how it ends.
+        Raises: what the coroutine raised. Must be called once, from a callback of the loop, not from inside a task.
+        """
         self._loop_ = loop
         self._coro_ = coro
         self._owner = owner
@@ -107,21 +117,12 @@ class HandlerTask(asyncio.Task[Any]):
         self._ctx = context
         self._made = False
         self.suspended = False
-
-    # ------------------------------------------------------------------ the first step
-
-    def run(self, var: ContextVar[Any], value: Any) -> Any:
-        """Run the coroutine up to its end or its first suspension, with `var` set in its context.
-
-        Returns: its result, or SUSPENDED: then it goes on as a task, and the owner is told how it ends.
-        Raises: what the coroutine raised. Must be called from a callback of the loop, not from inside a task.
-        """
         if not INLINE_STEPS:
             return self._start_later(var, value)
-        loop = self._loop_
         _enter_task(loop, self)
         try:
-            first = self._ctx.run(_first_step, self._coro_, var, value)
+            context.run(var.set, value)
+            first = context.run(coro.send, None)
         except StopIteration as stop:
             _leave_task(loop, self)
             if self._made:
@@ -227,9 +228,8 @@ class HandlerTask(asyncio.Task[Any]):
         return f"<HandlerTask {'suspended' if self.suspended else 'inline'} coro={getattr(self._coro_, '__qualname__', '?')}()>"
 
 
-def _first_step(coro: Coroutine[Any, Any, Any], var: ContextVar[Any], value: Any) -> Any:
-    var.set(value)
-    return coro.send(None)
+new_handler_task: Callable[[], HandlerTask] = functools.partial(HandlerTask.__new__, HandlerTask)
+"""Make the task of a handler; `run` gives it everything it has."""
 
 
 async def _rest_of(task: HandlerTask) -> Any:

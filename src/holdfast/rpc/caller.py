@@ -144,7 +144,9 @@ class CallerSession(Session):
             return False
         if call.expires_at < self._earliest:
             self.expire_by(call.expires_at)
-        if not self.flush_due:
+        if len(conn.calls) == 1:  # nobody else is waiting for anything: what it would share a write with has not been thought of yet
+            self.flush()
+        elif not self.flush_due:
             self.flush_due = True
             self._shared.loop.call_soon(self._flush_turn)
         elif len(conn.ready) >= EARLY_CHUNKS:

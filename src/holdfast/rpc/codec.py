@@ -49,6 +49,9 @@ class MethodCodec:
         encode_args(args, kwargs) -> bytes: bind as Python would, encode, validate. Raises: InvalidArgument.
         decode_args(body, raw) -> tuple: the values of `contract.params` in order, defaults filled in. Raises: InvalidArgument.
         encode_result(value) / decode_result(body, raw): Raises: BadReply.
+        bytes_to_args(body), result_to_bytes(value), bytes_to_result(body): the same three for bodies that are not raw, on the way of nearly
+            all calls: they save a function each, and raise MISFITS, which `argument_error` and `blame_result(error)` put into words. The
+            first gives a Struct; `result_to_bytes` takes raw results too.
         encode_item_out(value) / decode_item_out(body, raw): the stream to the caller. Raises: BadReply.
         encode_item_in(value) / decode_item_in(body, raw): the stream to the server. Raises: InvalidArgument.
         raw_args, raw_result, raw_item_out, raw_item_in: whether what the encoder gives is raw; `raw` of a decoder is the flag that came
@@ -59,6 +62,9 @@ class MethodCodec:
     """
 
     __slots__ = (
+        "blame_result",
+        "bytes_to_args",
+        "bytes_to_result",
         "contract",
         "decode_args",
         "decode_item_in",
@@ -72,6 +78,7 @@ class MethodCodec:
         "raw_item_in",
         "raw_item_out",
         "raw_result",
+        "result_to_bytes",
     )
 
     encode_args: EncodeArgs
@@ -95,7 +102,10 @@ class MethodCodec:
         bad_item = blame(BadReply, f"an item of {name} is not {type_text(contract.item_out)}")
         bad_input = blame(InvalidArgument, f"{name}({contract.stream_param}[]): an item is not {type_text(contract.item_in)}")
         self.encode_result = _make_encoder(contract.result, bad_result)
-        self.decode_result = _make_decoder(contract.result, bad_result)
+        self.bytes_to_result = _reader_of(contract.result)
+        self.decode_result = _make_decoder(contract.result, bad_result, self.bytes_to_result)
+        self.result_to_bytes = self.encode_result if self.raw_result else _encode
+        self.blame_result = bad_result
         self.encode_item_out = _make_encoder(contract.item_out, bad_item)
         self.decode_item_out = _make_decoder(contract.item_out, bad_item)
         self.encode_item_in = _make_checked_encoder(contract.item_in, bad_input)
@@ -115,6 +125,7 @@ class MethodCodec:
         else:
             self.encode_args = _make_no_args_encoder(contract)
         self.decode_args = _make_args_decoder(contract, decode)
+        self.bytes_to_args = decode
 
     def take_stream(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs, Any]:
         """Part the stream from the arguments of a call: `(args, kwargs, stream)`, ready for `encode_args`.
@@ -367,8 +378,12 @@ def _make_checked_encoder(hint: Any, fail: Fail) -> Encode:
     return encode_checked
 
 
-def _make_decoder(hint: Any, fail: Fail) -> Decode:
-    decode = msgspec.msgpack.Decoder(Any if hint is None else hint).decode
+def _reader_of(hint: Any) -> Callable[[Buffer], Any]:
+    return msgspec.msgpack.Decoder(Any if hint is None else hint).decode
+
+
+def _make_decoder(hint: Any, fail: Fail, reader: Callable[[Buffer], Any] | None = None) -> Decode:
+    decode = reader if reader is not None else _reader_of(hint)
     from_raw = _raw_reader(hint)
 
     def decode_value(body: Buffer, raw: bool) -> Any:

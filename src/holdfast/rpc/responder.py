@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
+import msgspec
+
 from ..context import CURRENT, Context
 from ..errors import (
     Cancelled,
@@ -32,7 +34,7 @@ from ..errors import (
     Unavailable,
 )
 from ..facts import CallEnded, CallShed, HandlerFailed, HandlerOverran
-from ..tasks import SUSPENDED, HandlerTask
+from ..tasks import SUSPENDED, HandlerTask, new_handler_task
 from ..wire import (
     Called,
     CallState,
@@ -49,6 +51,9 @@ from .reception import Reception
 from .router import Route
 from .session import EARLY_CHUNKS, SessionShared
 from .streams import ItemBuffer, RequestStream, send_items
+from .validation import MISFITS, argument_error
+
+_astuple = msgspec.structs.astuple
 
 MESSAGE_LIMIT_LEAST = 1024
 """Every peer takes messages of this size (`wire/settings.py`)."""
@@ -147,13 +152,11 @@ class ResponderSession(Reception):
             message = f"{desk.handlers_max} handlers are running already"
             self._shed(call, Overloaded(message, retry_after_s=0.1), "handlers_full")
             return
+        codec = route.codec
         try:
-            values = route.codec.decode_args(call.body, call.raw)
-        except InvalidArgument as error:
-            self._answer_error(call, error)
-            return
-        except Exception as error:  # a user's __post_init__ may raise anything
-            self._internal(call, error)
+            values = codec.decode_args(call.body, True) if call.raw else _astuple(codec.bytes_to_args(call.body))
+        except Exception as error:
+            self._bad_arguments(call, route, error)
             return
         call.body = b""
         if route.kind != "async":
@@ -163,6 +166,14 @@ class ResponderSession(Reception):
         else:
             context = self._desk.context(call, route, self.peer) if route.takes_context else None
             self._start(call, route, route.invoke(values, context, None))
+
+    def _bad_arguments(self, call: Incall, route: Route, error: Exception) -> None:
+        if isinstance(error, MISFITS):
+            error = argument_error(route.contract, error)
+        if isinstance(error, InvalidArgument):
+            self._answer_error(call, error)
+        else:  # a user's __post_init__ may raise anything
+            self._internal(call, error)
 
     def _run(self, call: Incall, route: Route, values: tuple[Any, ...]) -> None:
         """Start a handler of any kind but the commonest."""
@@ -186,9 +197,9 @@ class ResponderSession(Reception):
 
     def _start(self, call: Incall, route: Route, coro: Any) -> None:
         """Take a handler's first step; mostly that is all of it."""
-        task = HandlerTask(self._shared.loop, coro, self, call, copy_context())
+        task = new_handler_task()
         try:
-            result = task.run(CURRENT, call)
+            result = task.run(self._shared.loop, coro, self, call, copy_context(), CURRENT, call)
         except BaseException as error:
             self._fail(call, error)
             if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -273,9 +284,9 @@ class ResponderSession(Reception):
             return
         codec = route.codec
         try:
-            body = codec.encode_result(result)
+            body = codec.result_to_bytes(result)
         except Exception as error:
-            self._internal(call, error)
+            self._internal(call, codec.blame_result(error) if isinstance(error, MISFITS) else error)
             return
         if len(body) > MESSAGE_LIMIT_LEAST and len(body) > conn.message_max_bytes:
             limit = conn.message_max_bytes

@@ -153,7 +153,8 @@ class Session:
             self._rest_at = 0.0
         elif used or not self._rest_at:
             self._rest_at = now
-        self.flush()
+        if conn.ready or self.going or conn.outbox.bulk is not None or conn.state == "ERROR":
+            self.flush()
         return used
 
     def _receive_in_bites(self, data: memoryview, now: float) -> int:

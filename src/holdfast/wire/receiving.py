@@ -38,41 +38,20 @@ class Receiving(Streaming):
 
     __slots__ = ()
 
-    def receive_data(self, data: memoryview) -> int:
+    def receive_data(self, data: memoryview, *, checked: bool = False) -> int:
         """Parse every whole frame in `data` and return how many bytes that used. Events are in `events`.
 
+        Args:
+            checked: the check sums were looked at and taken out already.
         Raises: nothing. A peer that breaks the protocol is an `Errored` event; from then on everything is swallowed.
         """
-        position = 0
+        position, total = 0, len(data)
         if self.state != "OPEN":
-            position = self._receive_opening(data, len(data))
+            position = self._receive_opening(data, total)
             if not self._open():
                 return position
-        if self._checked:
+        if self._checked and not checked:
             return position + self._receive_checked(data[position:])
-        return self._receive_frames(data, position)
-
-    def first_frame_bytes(self, data: memoryview) -> int:
-        """How long the first frame in `data` is by its own account, with its check sum; 0 while that cannot be told."""
-        if self.state != "OPEN":
-            return HANDSHAKE_BYTES
-        if len(data) < _HEADER_BYTES:
-            return 0
-        length: int = frames.LENGTH.unpack_from(data)[0]
-        return _HEADER_BYTES + length + (frames.CHECK_BYTES if self._checked else 0)
-
-    def _receive_checked(self, data: memoryview) -> int:
-        """As `_receive_frames`, where every frame has a check sum behind it."""
-        sound, used, broken = unseal(data, self.local.frame_max_bytes)
-        if sound:
-            self._receive_frames(memoryview(sound), 0)
-        if broken:
-            self.fail(frames.CHECKSUM, "a frame whose check sum is wrong: it was changed on its way")
-        return len(data) if self._over() else used
-
-    def _receive_frames(self, data: memoryview, position: int) -> int:
-        """Parse every whole frame from `position` on; return up to where that was."""
-        total = len(data)
         events = self.events
         calls = self.calls
         frame_max = self.local.frame_max_bytes
@@ -81,7 +60,8 @@ class Receiving(Streaming):
         make_call = self._make_call
         calls_max = self.local.open_calls_max
         # Slices of bytes cost half of a memoryview's and need no copy; what is small is therefore copied once as a whole.
-        small = bytes(data) if total <= _SMALL_READ_BYTES else data
+        copied = total <= _SMALL_READ_BYTES
+        small = bytes(data) if copied else data
         while total - position >= _HEADER_BYTES:
             length, kind, flags, call_id = _unpack_header(data, position)
             if length > frame_max:
@@ -97,7 +77,8 @@ class Receiving(Streaming):
                 if call is None:
                     self._check_known_id(kind, call_id)
                 elif call.flow is None:
-                    events.append(Replied(call, bytes(small[start:end]), flags == _RAW))
+                    body = small[start:end]
+                    events.append(Replied(call, bytes(body), flags == _RAW))
                     continue
                 else:
                     self._whole_reply(call, bytes(data[start:end]), flags == _RAW)
@@ -108,22 +89,38 @@ class Receiving(Streaming):
                 body_at = start + name_length
                 if body_at <= end and attempt <= _HEDGE and len(calls) < calls_max and (number >= self._settled or not number):
                     self._last_id = call_id
-                    name, body = bytes(small[start:body_at]), bytes(small[body_at:end])
+                    name, body = small[start:body_at], small[body_at:end]
+                    if not copied:
+                        name, body = bytes(name), bytes(body)
                     call = calls[call_id] = make_call(call_id, None, name, body, flags == _RAW, False, deadline_ms, number, attempt)
                     events.append(Called(call))
                     continue
                 self._on_call(data[end - length : end], flags, call_id)
-            elif kind == _DATA and flags & ~_RAW == 0:
-                if self._plain_item(call_id, flags, length, small, start):
-                    continue
-                self._on_data(call_id, flags, data[start:end])
-            elif kind == _CALL:
-                self._on_call(data[start:end], flags, call_id)
+            elif kind == _DATA and flags & ~_RAW == 0 and self._plain_item(call_id, flags, length, small, start):
+                continue
             else:
                 self._on_frame(kind, flags, call_id, data[start:end])
             if self._over():
                 return total
         return position
+
+    def first_frame_bytes(self, data: memoryview) -> int:
+        """How long the first frame in `data` is by its own account, with its check sum; 0 while that cannot be told."""
+        if self.state != "OPEN":
+            return HANDSHAKE_BYTES
+        if len(data) < _HEADER_BYTES:
+            return 0
+        length: int = frames.LENGTH.unpack_from(data)[0]
+        return _HEADER_BYTES + length + (frames.CHECK_BYTES if self._checked else 0)
+
+    def _receive_checked(self, data: memoryview) -> int:
+        """As `receive_data`, where every frame has a check sum behind it."""
+        sound, used, broken = unseal(data, self.local.frame_max_bytes)
+        if sound:
+            self.receive_data(memoryview(sound), checked=True)
+        if broken:
+            self.fail(frames.CHECKSUM, "a frame whose check sum is wrong: it was changed on its way")
+        return len(data) if self._over() else used
 
     def _plain_item(self, call_id: int, flags: int, length: int, data: memoryview | bytes, start: int) -> bool:
         """Take a whole item that has its credit, as nearly all have; False: nothing has been done, and `_on_data` says what it is."""
@@ -233,11 +230,13 @@ class Receiving(Streaming):
     # ------------------------------------------------------------------ all other frames
 
     def _on_frame(self, kind: int, flags: int, call_id: int, payload: memoryview) -> None:
-        """Everything that is neither a CALL nor a whole REPLY to a client."""
+        """Everything that does not take the short way."""
         known = frames.KNOWN_FLAGS.get(kind)
         if known is None:
             return  # a type of a later version: skipped by its length
-        if flags & ~known:
+        if kind == _CALL:
+            self._on_call(payload, flags, call_id)
+        elif flags & ~known:
             self._unknown_flags(kind, flags)
         elif kind == frames.DATA:
             self._on_data(call_id, flags, payload)
