@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import holdfast
@@ -116,6 +116,9 @@ class NotingLink:
     def write(self, data: bytes) -> bool:
         self.said.append(data)
         return True
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        return self.write(b"".join(chunks))
 
     def write_buffer_bytes(self) -> int:
         return 42

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from holdfast.control.wheel import Wheel
@@ -33,6 +33,9 @@ class Below:
             self.writes.append(len(data))
             self.out += data
         return True
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        return self.write(b"".join(chunks))
 
     def write_buffer_bytes(self) -> int:
         return len(self.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 from holdfast.control.wheel import Wheel
 from holdfast.facts import discard
@@ -23,6 +24,9 @@ class FakeLink:
     def write(self, data: bytes) -> bool:
         self.writes.append(data)
         return True
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        return self.write(b"".join(chunks))
 
     def write_buffer_bytes(self) -> int:
         return 0

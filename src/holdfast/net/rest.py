@@ -73,26 +73,35 @@ class Offering:
 
     def buffer_updated(self, nbytes: int) -> None:
         """Offer what was read to the receiver, with what was left before in front."""
+        receiver = self._receiver
+        if self._closing or self._paused or self._aside is not None or receiver is None:
+            self._updated(nbytes)
+            return
+        rest = self._rest
+        size = nbytes + len(rest) if rest else nbytes
+        data = self._scratch[:size]
+        try:
+            used = receiver.bytes_received(data)
+        except Exception as error:
+            self._fail(error)
+            return
+        if used != size:
+            self._left(data, used)
+        elif rest:
+            self._rest = b""
+
+    def _updated(self, nbytes: int) -> None:
+        """As `buffer_updated`, when it is not as simple as it mostly is."""
         if self._closing:
             self._discard(nbytes)
             return
         aside = self._aside
         data = self._scratch[: len(self._rest) + nbytes] if aside is None else aside[: self._filled + nbytes]
-        receiver = self._receiver
         if self._paused:  # a read that was under way when reading was paused
             self._keep(data, 0)
             self._stop_reading()
-        elif receiver is not None:  # as `_offer`, which costs a call
-            try:
-                used = receiver.bytes_received(data)
-            except Exception as error:
-                self._fail(error)
-                return
-            if used == len(data) and not self._closing:
-                self._rest = b""
-                self._aside = None
-            else:
-                self._left(data, used)
+        else:
+            self._offer(data)
 
     def _offer(self, data: memoryview) -> None:
         receiver = self._receiver

@@ -153,7 +153,7 @@ class Session:
             self._rest_at = 0.0
         elif used or not self._rest_at:
             self._rest_at = now
-        if conn.ready or self.going or conn.outbox.bulk is not None or conn.state == "ERROR":
+        if conn.ready or conn.outbox.special or self.going:
             self.flush()
         return used
 
@@ -252,24 +252,23 @@ class Session:
     def flush(self) -> None:
         """Write what there is: one write, then the rest of large messages in later turns."""
         conn = self.conn
-        if conn.ready or conn.outbox.bulk is not None or conn.state == "ERROR":
+        if conn.outbox.special:
+            self._flush_special()
+        elif conn.ready:
             link = self.link
-            if link is not None and not (self.closed or self.paused):
-                if conn.outbox.large or conn.outbox.bulk is not None:
-                    sent = link.write_chunks(conn.take_chunks(WRITE_BYTES))
-                else:
-                    data = conn.take_output(WRITE_BYTES)
-                    sent = not data or link.write(data)
-                if not sent:
-                    conn.send_failed()
-                if conn.outbox.bulk is not None or conn.events or conn.state == "ERROR":
-                    self._flush_on(link)
+            if link is not None and not self.paused and not self.closed and not link.write(conn.take_plain()):
+                conn.send_failed()
         if self.going:
             self._close_if_done()
 
-    def _flush_on(self, link: Link) -> None:
-        """What follows a write, seldom: whoever waited for it is told, more is to be written, or that was the last word."""
-        conn = self.conn
+    def _flush_special(self) -> None:
+        """Write large chunks, pieces, last words; whoever waited for that is told, and what is left goes in the next turn."""
+        link, conn = self.link, self.conn
+        if link is None or self.closed or self.paused:
+            return
+        chunks = conn.take_chunks(WRITE_BYTES)
+        if chunks and not link.write_chunks(chunks):
+            conn.send_failed()
         if conn.events:
             self._handle_events(self._now())
         if conn.state == "ERROR":

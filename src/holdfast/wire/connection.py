@@ -119,7 +119,7 @@ class Connection(Receiving):
         if whole:
             ready.append(body)
             if size >= LARGE_BYTES:
-                self.outbox.large = True
+                self.outbox.special = True
         else:
             # The head goes at once and without a byte of the body: ids must appear in order, and small calls overtake large ones.
             flow = self._flow_of(call)
@@ -182,7 +182,7 @@ class Connection(Receiving):
         if small:
             self.ready += (_pack_header(size, _REPLY, flags, call.id), prefix, body)
             if size >= LARGE_BYTES:
-                self.outbox.large = True
+                self.outbox.special = True
         return True
 
     def send_error(self, call: CallState, body: bytes, trailers: bytes = b"") -> None:
@@ -257,7 +257,7 @@ class Connection(Receiving):
             outbox.credit -= cost
             self.ready += (_pack_header(size, _DATA, flags, call.id), body)
             if size >= LARGE_BYTES:
-                outbox.large = True
+                outbox.special = True
             return True
         flow.outgoing = Outgoing(call, _DATA, flags, body)
         outbox.queue(flow.outgoing)
@@ -357,35 +357,37 @@ class Connection(Receiving):
         if self.state == "ERROR":
             words, self._last_words = self._last_words, b""
             return words
+        if self.outbox.special:
+            self._fill_ready(limit_bytes)
+        return self.take_plain()
+
+    def take_plain(self) -> bytes:
+        """As `take_output`, while `outbox.special` is not set: then what is ready is all there is."""
         self._sent_before = self._sent_id
         self._sent_id = self._last_id
         self._pongs = 0
         ready = self.ready
-        if self.outbox.bulk is not None:
-            self._fill_ready(limit_bytes)
         data = b"".join(ready)
         ready.clear()
-        self.outbox.large = False
         return self._sealed(data) if self._checked and data else data
 
     def take_chunks(self, limit_bytes: int) -> list[bytes | memoryview]:
-        """As `take_output`, in chunks that need no copy; for when `outbox.large` says that this is worth it."""
+        """As `take_output`, in chunks, of which large ones need no copy."""
         if self._checked or self.state == "ERROR":
             data = self.take_output(limit_bytes)
             return [data] if data else []
-        self._sent_before = self._sent_id
-        self._sent_id = self._last_id
-        self._pongs = 0
-        if self.outbox.bulk is not None:
-            self._fill_ready(limit_bytes)
+        self._fill_ready(limit_bytes)
         chunks = self.ready.copy()
         self.ready.clear()
-        self.outbox.large = False
+        self.take_plain()
         return chunks
 
     def _fill_ready(self, limit_bytes: int) -> None:
         drained: list[CallState] = []
-        self.outbox.fill(limit_bytes, drained)
+        outbox = self.outbox
+        if outbox.bulk is not None:
+            outbox.fill(limit_bytes, drained)
+        outbox.special = outbox.bulk is not None
         for call in drained:
             if call.flow is not None and call.flow.outgoing is not None:
                 self._drained(call, call.flow, call.flow.outgoing)

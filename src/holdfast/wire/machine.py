@@ -34,18 +34,16 @@ class Machine:
         cancels, pings: how many open calls the peer cancelled and how often it pinged since somebody set these back to 0. Either makes
             work and is of no use in great numbers; the layer above, which has a clock, judges how many are too many.
         ready: what is to be written, in chunks; always the same list. To look at, not to touch: `take_output` takes it.
-        outbox: what else waits to be written (`outbox.bulk`); to look at, too.
+        outbox: what else waits to be written (`outbox.special`); to look at, too.
     """
 
     __slots__ = (
-        "_answer_kind",
         "_checked",
         "_final_id",
         "_inbox",
         "_last_id",
         "_last_words",
         "_make_call",
-        "_plain_call_kind",
         "_pongs",
         "_role",
         "_seen",
@@ -87,9 +85,6 @@ class Machine:
         self._seen = b""
         self.cancels = self.pings = 0
         self._pongs = 0  # answers to pings that nobody has taken yet
-        # The type that takes the short way through `receive_data`. A server takes no REPLY, so there it is a type that does not exist.
-        self._answer_kind = frames.REPLY if role == "client" else -1
-        self._plain_call_kind = frames.CALL if role == "server" else -1
         self.outbox = Outbox(budget)
         self.ready = self.outbox.ready
         self._inbox = Inbox(settings, budget, self.outbox)

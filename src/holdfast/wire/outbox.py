@@ -28,13 +28,13 @@ class Outbox:
     Attributes:
         ready: frames to be written next, in chunks; always the same list.
         bulk: what waits for its turn or for credit; None when there is nothing, and then `ready` is all there is to write.
-        large: whether a chunk of LARGE_BYTES or more is in `ready`.
+        special: there may be more to a write than joining `ready`: a chunk of LARGE_BYTES or more in it, something in `bulk`, last words.
         credit: what we may still send of what costs credit, in bytes.
         answers: replies in pieces on their way, by call id. Their calls have left the table; the peer may still cancel them, and they
             count as open: or a peer that gives no credit could pile them up.
     """
 
-    __slots__ = ("_budget", "answers", "bulk", "credit", "frame_max_bytes", "large", "ready", "window")
+    __slots__ = ("_budget", "answers", "bulk", "credit", "frame_max_bytes", "ready", "special", "window")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -42,7 +42,7 @@ class Outbox:
         self.bulk: deque[Outgoing] | None = None
         self.answers: dict[int, Outgoing] | None = None
         self.frame_max_bytes = 0
-        self.large = False
+        self.special = False
         self.credit = 0
         self.window = 0
 
@@ -61,6 +61,7 @@ class Outbox:
         if self.bulk is None:
             self.bulk = deque()
         self.bulk.append(outgoing)
+        self.special = True
 
     def queue_answer(self, outgoing: Outgoing) -> bool:
         """Queue a reply that goes in pieces; it holds its bytes of the budget until it has gone. False when they do not fit."""
@@ -106,6 +107,7 @@ class Outbox:
         for call_id in list(self.answers or ()):
             self._answer_gone(call_id)
         self.bulk = self.answers = None
+        self.special = True
 
     def fill(self, limit_bytes: int, drained: list[CallState]) -> None:
         """Put pieces of large messages into `ready`, in turn, until about `limit_bytes` are there, and one in any case.
@@ -183,7 +185,7 @@ class Outbox:
         self.ready.append(head)
         self.ready.append(body[start:end])
         if size >= LARGE_BYTES:
-            self.large = True
+            self.special = True
         if outgoing.kind == frames.DATA:
             flow = outgoing.call.flow
             assert flow is not None  # send_item made it

@@ -30,6 +30,7 @@ _CALL_HEAD_BYTES = frames.CALL_HEAD.size
 _CALL_ID_MAX = frames.CALL_ID_MAX
 _SMALL_READ_BYTES = 32 * 1024
 _TOTAL_BYTES = frames.TOTAL.size
+_NOT_RAW = ~frames.RAW
 _CALL, _REPLY, _DATA, _RAW, _MORE, _HEDGE = frames.CALL, frames.REPLY, frames.DATA, frames.RAW, frames.MORE, frames.HEDGE
 
 
@@ -52,18 +53,16 @@ class Receiving(Streaming):
                 return position
         if self._checked and not checked:
             return position + self._receive_checked(data[position:])
-        events = self.events
-        calls = self.calls
-        frame_max = self.local.frame_max_bytes
-        answer = self._answer_kind
-        plain_call = self._plain_call_kind if self.outbox.answers is None and self._final_id < 0 else -1
-        make_call = self._make_call
-        calls_max = self.local.open_calls_max
+        return self._receive_calls(data, position) if self._role == "server" else self._receive_replies(data, position)
+
+    def _receive_replies(self, data: memoryview, position: int) -> int:
+        """Client: parse every whole frame from `position` on; return up to where that was."""
+        total, frame_max = len(data), self.local.frame_max_bytes
+        events, calls = self.events, self.calls
         # Slices of bytes cost half of a memoryview's and need no copy; what is small is therefore copied once as a whole.
-        copied = total <= _SMALL_READ_BYTES
-        small = bytes(data) if copied else data
+        small = bytes(data) if total <= _SMALL_READ_BYTES else data
         while total - position >= _HEADER_BYTES:
-            length, kind, flags, call_id = _unpack_header(data, position)
+            length, kind, flags, call_id = _unpack_header(small, position)
             if length > frame_max:
                 self._too_long(kind, length)
                 return total
@@ -72,34 +71,54 @@ class Receiving(Streaming):
             if end > total:
                 break
             position = end
-            if kind == answer and flags & ~_RAW == 0:
+            if kind == _REPLY and not flags & _NOT_RAW:
                 call = calls.pop(call_id, None)
                 if call is None:
                     self._check_known_id(kind, call_id)
                 elif call.flow is None:
-                    body = small[start:end]
-                    events.append(Replied(call, bytes(body), flags == _RAW))
+                    events.append(Replied(call, bytes(small[start:end]), flags == _RAW))
                     continue
                 else:
-                    self._whole_reply(call, bytes(data[start:end]), flags == _RAW)
-            elif kind == plain_call and flags & ~_RAW == 0 and length >= _CALL_HEAD_BYTES and self._last_id < call_id <= _CALL_ID_MAX:
-                # A whole call without trace, metadata and stream: nearly all of them, and so without a function of its own.
-                deadline_ms, number, attempt, name_length = _unpack_call(data, start)
-                start += _CALL_HEAD_BYTES
-                body_at = start + name_length
-                if body_at <= end and attempt <= _HEDGE and len(calls) < calls_max and (number >= self._settled or not number):
-                    self._last_id = call_id
-                    name, body = small[start:body_at], small[body_at:end]
-                    if not copied:
-                        name, body = bytes(name), bytes(body)
-                    call = calls[call_id] = make_call(call_id, None, name, body, flags == _RAW, False, deadline_ms, number, attempt)
-                    events.append(Called(call))
-                    continue
-                self._on_call(data[end - length : end], flags, call_id)
-            elif kind == _DATA and flags & ~_RAW == 0 and self._plain_item(call_id, flags, length, small, start):
+                    self._whole_reply(call, bytes(small[start:end]), flags == _RAW)
+            elif kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
                 continue
             else:
                 self._on_frame(kind, flags, call_id, data[start:end])
+            if self._over():
+                return total
+        return position
+
+    def _receive_calls(self, data: memoryview, position: int) -> int:
+        """Server: parse every whole frame from `position` on; return up to where that was."""
+        total, frame_max = len(data), self.local.frame_max_bytes
+        events, calls = self.events, self.calls
+        calls_max, make_call = self.local.open_calls_max, self._make_call
+        plain_call = _CALL if self.outbox.answers is None and self._final_id < 0 else -1
+        small = bytes(data) if total <= _SMALL_READ_BYTES else data
+        while total - position >= _HEADER_BYTES:
+            length, kind, flags, call_id = _unpack_header(small, position)
+            if length > frame_max:
+                self._too_long(kind, length)
+                return total
+            start = position + _HEADER_BYTES
+            end = start + length
+            if end > total:
+                break
+            position = end
+            if kind == plain_call and not flags & _NOT_RAW and length >= _CALL_HEAD_BYTES and self._last_id < call_id <= _CALL_ID_MAX:
+                # A whole call without trace, metadata and stream: nearly all of them, and so without a function of its own.
+                deadline_ms, number, attempt, name_length = _unpack_call(small, start)
+                at = start + _CALL_HEAD_BYTES
+                body_at = at + name_length
+                if body_at <= end and attempt <= _HEDGE and len(calls) < calls_max and (number >= self._settled or not number):
+                    self._last_id = call_id
+                    name, body = bytes(small[at:body_at]), bytes(small[body_at:end])
+                    call = calls[call_id] = make_call(call_id, None, name, body, flags == _RAW, False, deadline_ms, number, attempt)
+                    events.append(Called(call))
+                    continue
+            elif kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
+                continue
+            self._on_frame(kind, flags, call_id, data[start:end])
             if self._over():
                 return total
         return position

@@ -346,7 +346,7 @@ class Run:
             self.agreed = True
             self.judge.agree(conn.remote.frame_max_bytes, conn.checked)
         pending = conn.output_pending
-        in_chunks = conn.outbox.large or len(self.log) % 2 == 1  # as a session takes it, and sometimes without need
+        in_chunks = conn.outbox.special or len(self.log) % 2 == 1  # as a session takes it, and sometimes without need
         data = b"".join(conn.take_chunks(limit_bytes)) if in_chunks else conn.take_output(limit_bytes)
         assert pending == bool(data), "output_pending and take_output must agree"
         self.said_bytes += len(data)

@@ -12,7 +12,7 @@ import functools
 import ssl
 from asyncio import events as loops
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from holdfast.control.wheel import Wheel
 from holdfast.net.link import Link
@@ -122,6 +122,9 @@ class Below:
             return False
         self.out += data
         return True
+
+    def write_chunks(self, chunks: Sequence[bytes | memoryview]) -> bool:
+        return self.write(b"".join(chunks))
 
     def write_buffer_bytes(self) -> int:
         return 0
