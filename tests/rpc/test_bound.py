@@ -62,6 +62,27 @@ def test_binding_gives_a_stub_per_method() -> None:
     assert shop.price() == "shop.price"
 
 
+def test_a_contract_is_read_once_and_compared_once_with_each_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shop(Protocol):
+        async def price(self, sku: str) -> int: ...
+
+    made: list[BoundMethod] = []
+    compared: list[Catalogue] = []
+    check = Catalogue.check
+
+    def counted(self: Catalogue, contract: object) -> None:
+        compared.append(self)
+        check(self, contract)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Catalogue, "check", counted)
+    first, again, changed = catalogue(), catalogue(), catalogue(idempotent=False)
+    for known in (first, again, changed):
+        bind_methods(Shop, None, known, lambda method: made.append(method) or method)  # type: ignore[func-returns-value, return-value]
+    assert made[0].codec is made[1].codec is made[2].codec
+    assert compared == [first, changed], "the second has the digest of the first"
+    assert [method.idempotent for method in made] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("deadline_s", "inherited_at", "expected"),
     [
