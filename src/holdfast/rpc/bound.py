@@ -115,7 +115,7 @@ def bind_methods(
 
 @lru_cache(maxsize=CONTRACTS_MAX)
 def _codecs_of(kind: Any, service: str) -> tuple[MethodCodec, ...]:
-    """What the methods of a contract need, which is the same for every client: reading the hints of each takes a quarter of a millisecond."""
+    """What the methods of a contract need, the same for every client: to read the hints of each takes a quarter of a millisecond."""
     return tuple(MethodCodec(contract) for contract in contracts_of(kind, service))
 
 
