@@ -29,7 +29,7 @@ SOAK_ROUNDS ?= 20
 # A banner per step, so that a long run says where it is.
 say = @printf '\n── %s\n' "$(1)"
 
-.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench hostile exhaustion soak fuzz clean need-python
+.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench bench-layers hostile exhaustion soak fuzz clean need-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ demo-transfer: .venv/$(MAIN)/.stamp
 # WRITE=1 writes tables and plots into docs/; BENCH='--only unary-64 --rounds 3' narrows it, see bench/run.py. The other Pythons are compared.
 bench: .venv/bench-$(MAIN)/.stamp $(STAMPS) ## holdfast beside bare_rpc and others, 20 min; WRITE=1 writes docs, BENCH=--quick is short
 	@.venv/bench-$(MAIN)/bin/python bench/run.py $(if $(WRITE),--write-docs) $(BENCH)
+
+# LAYERS='--rounds 40 --json layers.json' says more, see bench/layers.py.
+bench-layers: .venv/$(MAIN)/.stamp ## where the time of a small call goes: µs of each layer and each feature; < 90 s
+	@$(PY) bench/layers.py $(LAYERS)
 
 .venv/bench-%/.stamp: requirements/bench.txt pyproject.toml bench/make_venv.sh | need-python
 	@sh bench/make_venv.sh $* $(call path_of,$*)

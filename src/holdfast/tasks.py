@@ -3,7 +3,7 @@
 Owns: `Scope`, which every background task belongs to, and `HandlerTask`, which runs a handler without paying for a task until it
 suspends. Nothing here knows calls, bytes or services.
 
-Theory of HandlerTask. Making an asyncio.Task and waiting for the loop to start it costs more than everything else a small call needs
+Theory of HandlerTask. Making an asyncio.Task and waiting for the loop to start it is among the dearest things a small call could need
 (reference: performance.md, "no Task per request"). So a handler's coroutine is stepped once by hand, in the callback that brought the
 call, and most handlers are over by then. But while it runs, `asyncio.current_task()` must be a task that can be cancelled:
 asyncio.timeout, TaskGroup and anyio keep that object and come back to it later. Therefore the object is a real asyncio.Task from the
