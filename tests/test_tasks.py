@@ -434,3 +434,13 @@ async def test_a_closed_scope_starts_nothing_and_tells_what_its_tasks_raised() -
     await scope.close(grace_s=0)
     await asyncio.wait([scope.spawn(work())])
     assert ran == ["ran"]
+
+
+@pytest.mark.both_loops
+async def test_a_task_that_is_asked_after_it_ended_in_its_first_step_has_its_result() -> None:
+    async def returns() -> int:
+        return 7
+
+    task = await started(returns(), Owner())
+    assert not task.done()  # it is made a real task now, which ends in a turn of its own
+    assert await task == 7

@@ -296,6 +296,7 @@ class Client:
         dialer = core.dialer
         if method.compared_with is None or method.compared_with is not dialer.catalogue:
             method.compare(await self._connected(deadline_at, method.info.name))
+            deadline_ms = wire_deadline_ms(deadline_at, core.now())  # connecting took its part of it
         if method.uploads:
             return await self._upload(core, method, args, kwargs, deadline_at, metadata, started)
         body = method.codec.encode_args(args, kwargs)

@@ -125,13 +125,11 @@ class HandlerTask(asyncio.Task[Any]):
             first = context.run(coro.send, None)
         except StopIteration as stop:
             _leave_task(loop, self)
-            if self._made:
-                self._first = stop.value
+            self._first = stop.value  # for who kept the task and asks it later
             return stop.value
         except BaseException:
             _leave_task(loop, self)
-            if self._made:
-                self._first = None
+            self._first = None
             raise
         _leave_task(loop, self)
         self.suspended = True

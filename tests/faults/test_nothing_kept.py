@@ -44,6 +44,14 @@ def make_service() -> Service:
             yield number
 
     @service.method
+    async def first_of(numbers: AsyncIterator[int]) -> int:
+        return await anext(aiter(numbers))
+
+    @service.method
+    async def none_of(numbers: AsyncIterator[int]) -> int:
+        return 0
+
+    @service.method
     async def adds(numbers: AsyncIterator[int]) -> int:
         return sum([number async for number in numbers])
 
@@ -67,6 +75,8 @@ async def one_of_each(client: holdfast.Client) -> None:
     async with client.stream("room.counts", 1000, returns=int) as numbers:  # and leave it
         assert await anext(numbers) == 0
     assert await client.call("room.adds", three(), returns=int) == 3
+    assert await client.call("room.first_of", three(), returns=int) == 0
+    assert await client.call("room.none_of", three(), returns=int) == 0
     sleeping = asyncio.get_running_loop().create_task(client.call("room.suspends", 1, returns=int))
     await asyncio.sleep(0)
     sleeping.cancel()

@@ -249,6 +249,25 @@ async def test_a_waiter_that_is_cancelled_in_its_turn_passes_it_on() -> None:
     assert not bench.caller._line
 
 
+async def test_a_turn_that_is_not_used_is_the_next_ones() -> None:
+    """The call whose turn it is may not be sendable; who waits behind it must not wait for ever, with room there is."""
+    bench, theirs = await full(1)
+    loop = asyncio.get_running_loop()
+
+    async def too_late() -> None:
+        await bench.caller.room()
+        with pytest.raises(DeadlineExceeded):
+            bench.call(deadline_s=-1.0)
+
+    first, second = loop.create_task(too_late()), loop.create_task(bench.caller.room())
+    await turn()
+    bench.peer.send_reply(theirs[0], b"\x01", False)
+    bench.answer()
+    await first
+    await second
+    assert not bench.caller._line
+
+
 async def test_a_lost_connection_wakes_all_who_wait_for_a_slot() -> None:
     bench, _ = await full(1)
     waiting = [asyncio.get_running_loop().create_task(bench.caller.room()) for _ in range(3)]

@@ -90,10 +90,13 @@ async def test_credit_of_small_items_goes_back_together_and_at_the_latest_when_a
 
 async def test_an_item_in_pieces_gives_back_what_it_held_at_once() -> None:
     buffer, session = make_buffer()
+    buffer.feed(item(b"before"))
     buffer.feed(ItemReceived(CallState(1), b"large", True, 100, 100))
     buffer.feed(item(b"a"))
     await buffer.next()
-    assert session.conn.consumed == 100
+    assert session.conn.consumed == 0
+    await buffer.next()
+    assert session.conn.consumed == 106, "and what was read before it: or a stream could stand still with credit nobody gives back"
 
 
 async def test_what_is_there_is_read_before_the_end_or_its_error() -> None:

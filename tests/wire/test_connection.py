@@ -19,6 +19,7 @@ from holdfast.wire import (
     Unusable,
     frames,
 )
+from holdfast.wire.machine import Role
 from holdfast.wire.settings import encode_settings
 from tests.wire.helpers import SMALL, Pair, call_frame, feed, frame, names, opened, parse
 
@@ -510,3 +511,10 @@ def test_the_layer_above_may_bring_its_own_records() -> None:
     [call] = server.calls.values()
     assert isinstance(call, Mine)
     assert (call.note, call.method, call.body) == ("mine", b"name", b"body")
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_frames_are_no_longer_than_either_side_takes(role: Role) -> None:
+    """Or a peer that says it takes 16 MiB would have answers go whole, which draw on no budget."""
+    assert opened(role, SMALL, BIG).outbox.frame_max_bytes == SMALL.frame_max_bytes
+    assert opened(role, BIG, SMALL).outbox.frame_max_bytes == SMALL.frame_max_bytes

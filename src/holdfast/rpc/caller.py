@@ -109,6 +109,16 @@ class CallerSession(Session):
 
         Raises: InvalidArgument when it is larger than the server takes. DeadlineExceeded when its time passed while it waited for us.
         """
+        try:
+            self._open(request, call, now, sends, takes)
+        except HoldfastError:
+            self._next_in_line()  # if this was somebody's turn, it is the next one's now
+            raise
+        if call.expires_at < self._earliest:
+            self.expire_by(call.expires_at)
+        self.flush_soon()
+
+    def _open(self, request: Request, call: Outcall, now: float, sends: bool, takes: bool) -> None:
         if call.expires_at <= now:
             raise DeadlineExceeded(f"{call.method}: the deadline passed before the call was sent", executed="no")
         extra: Extra = request.extra
@@ -126,9 +136,6 @@ class CallerSession(Session):
             sends,
             takes,
         )
-        if call.expires_at < self._earliest:
-            self.expire_by(call.expires_at)
-        self.flush_soon()
 
     def open_unary(self, call: Outcall, wire_name: bytes, body: bytes, flags: int, deadline_ms: int, number: int) -> bool:
         """As `open`, for the first attempt of a small unary call with nothing beside its arguments: the way of nearly all calls.

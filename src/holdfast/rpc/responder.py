@@ -100,14 +100,15 @@ class ResponderSession(Reception):
                     self.flush()
                     if self.paused:
                         conn.events[:0] = rest
-                        self._put_off_at = now
+                        if conn.events:
+                            self._put_off_at = now
                         return
 
     def _item(self, event: ItemReceived) -> None:
         call = event.call
         assert isinstance(call, Incall)
-        if call.buffer is None:
-            self.conn.consume(event)  # the handler takes none
+        if call.buffer is None or call.id not in self.conn.calls:
+            self.conn.consume(event)  # the handler takes none, or has ended
         else:
             call.buffer.feed(event)
 
@@ -303,8 +304,9 @@ class ResponderSession(Reception):
     def _let_go(self, call: Incall) -> None:
         """A task ended outside `bytes_received`: write its answer this turn, and cut the ties that would be a cycle."""
         call.task = None
-        if call.buffer is not None:  # a task the handler left behind may still read
+        if call.buffer is not None:  # a task the handler left behind may still want to read
             call.buffer.over(asyncio.CancelledError("the handler of this stream has ended"))
+            call.buffer.clear(call)  # what nobody read holds the call, which holds the buffer: no collector looks into items
         self.flush_soon()
 
     def _fail(self, call: Incall, error: BaseException) -> None:

@@ -27,8 +27,9 @@ T_co = TypeVar("T_co", covariant=True)
 EARLY_CHUNKS = 512
 """With so many chunks waiting (256 items) they are written before the turn is over: the peer reads them while we make more."""
 
-PORTION_BYTES = 8 * 1024
-"""Of what was read, so much credit is kept back at most while there is more to read: giving it back costs as much as reading an item."""
+PORTION_BYTES = 1024
+"""Of what was read, so much credit is kept back at most while there is more to read: giving it back costs as much as reading an item.
+All streams of a connection together keep back a quarter of its window at most (1,024 calls of 4 MiB), though their readers rest."""
 
 
 class ItemSession(Protocol):
@@ -119,11 +120,10 @@ class ItemBuffer:
         item = self.items.popleft()
         if item.held:
             self._session.conn.consume(item)
-            self._flush_credit()
         else:
             self.read_bytes += item.cost
-            if self.read_bytes >= PORTION_BYTES or not self.items:
-                self.give_back(item.call)
+        if item.held or self.read_bytes >= PORTION_BYTES or not self.items:
+            self.give_back(item.call)
         return item
 
     async def wait(self) -> None:
@@ -148,11 +148,8 @@ class ItemBuffer:
     def give_back(self, call: CallState) -> None:
         """What was read has been used: its credit goes back."""
         read_bytes, self.read_bytes = self.read_bytes, 0
-        self._session.conn.consume_plain(call, read_bytes)
-        self._flush_credit()
-
-    def _flush_credit(self) -> None:
         session = self._session
+        session.conn.consume_plain(call, read_bytes)
         if session.conn.ready and not session.flush_due:
             session.flush_soon()
 

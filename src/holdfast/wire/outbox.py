@@ -183,9 +183,7 @@ class Outbox:
         else:
             head = frames.HEADER.pack(size, outgoing.kind, outgoing.flags, call_id)
         self.ready.append(head)
-        self.ready.append(body[start:end])
-        if size >= LARGE_BYTES:
-            self.special = True
+        self.ready.append(bytes(body[start:end]))  # a view would keep all of the body alive, which the budget no longer knows of
         if outgoing.kind == frames.DATA:
             flow = outgoing.call.flow
             assert flow is not None  # send_item made it
