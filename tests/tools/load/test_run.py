@@ -112,7 +112,7 @@ async def test_closed_loop_keeps_so_many_open_and_counts_each() -> None:
     result = await ran(Plan(concurrency=7, duration_s=0.15, warmup_s=0.0), task_of(call))
     assert most == 7
     assert result.sent == result.ok == calls
-    assert result.elapsed_s >= 0.15
+    assert result.elapsed_s >= 0.15 - 1e-6  # sums of floats
 
 
 @pytest.mark.parametrize("plan", [Plan(concurrency=2, duration_s=0.1, warmup_s=0.0), Plan(rate=200, duration_s=0.1, warmup_s=0.0)])
@@ -135,10 +135,10 @@ async def test_calls_that_never_wait_and_errors_at_once_do_not_hold_the_loop(pla
 
 async def test_warm_up_is_in_no_figure() -> None:
     async def call(number: int, due_at: float) -> None:
-        if number < 10:
+        if number < 11:
             raise Refused("not warm yet")
 
-    result = await ran(Plan(rate=100, duration_s=0.1, warmup_s=0.1), task_of(call))
+    result = await ran(Plan(rate=100, duration_s=0.1, warmup_s=0.105), task_of(call))  # between two calls: no rounding decides
     assert (result.sent, result.ok, result.errors) == (10, 10, {})
 
 
