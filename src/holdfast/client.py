@@ -304,11 +304,10 @@ class Client:
         options = self._options
         session = dialer.session
         if session is not None and extra is None and options.trailers is None:
-            number = core.number + 1
+            core.number = number = core.number + 1
             future: asyncio.Future[Replied] = core.create_future()
             call = Outcall(0, None, future, _NEVER if deadline_at is None else deadline_at, None, _NEVER, method.info.name, number)
             if session.open_unary(call, method.wire_name, body, method.flags, deadline_ms, number):
-                core.number = number
                 try:
                     replied = await future
                 except asyncio.CancelledError:

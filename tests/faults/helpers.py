@@ -75,7 +75,7 @@ class Rig:
 
 def held_by(session: Session) -> list[str]:
     """What open calls hold of a session: records, credit, memory, turns."""
-    conn, inbox, found = session.conn, session.conn._inbox, []
+    conn, inbox, found = session.conn, session.conn.inbox, []
     if conn.calls:
         found.append(f"calls {sorted(conn.calls)}")
     if inbox.budget.used_bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -228,3 +230,42 @@ async def test_one_blocking_call_more_than_there_is_room_for_is_refused() -> Non
             await asyncio.gather(*calls)
         assert room.begun == 2
         await still_works(here)
+
+
+@pytest.mark.both_loops
+async def test_a_handler_that_raises_before_there_is_a_coroutine_fails_its_call_alone() -> None:
+    service = holdfast.Service("odd")
+
+    def lies(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def decorated() -> Any:  # and shows the signature of what it wraps
+            return None
+
+        return decorated
+
+    @service.method
+    @lies
+    async def unary(value: int) -> int:
+        return value
+
+    @service.method
+    @lies
+    async def upload(values: AsyncIterator[int]) -> int:
+        return 0
+
+    @service.method
+    async def fine(value: int) -> int:
+        return value
+
+    async def two() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    async with rig(service) as here:
+        with pytest.raises(holdfast.errors.InternalError, match="incident"):
+            await here.client.call("odd.unary", 1, returns=int)
+        with pytest.raises(holdfast.errors.InternalError, match="incident"):
+            await here.client.call("odd.upload", two(), returns=int)
+        assert await here.client.call("odd.fine", 2, returns=int) == 2
+        assert len(here.theirs) == 1, "the connection went on"
+        await here.clean()

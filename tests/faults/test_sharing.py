@@ -172,7 +172,7 @@ async def test_leaving_the_block_early_frees_everything_before_it_returns_and_ca
                 break
         conn = here.ours.conn
         assert not conn.calls
-        assert conn._inbox.credit + conn._inbox.owed == conn._inbox.window
+        assert conn.inbox.credit + conn.inbox.owed == conn.inbox.window
         await until(lambda: room.ended == ["cancelled", "over"])
         await here.clean()
 
@@ -193,7 +193,7 @@ async def test_a_bare_break_frees_everything_within_one_turn_warns_and_cancels_t
             await asyncio.sleep(0)  # one turn
             conn = here.ours.conn
             assert not conn.calls
-            assert conn._inbox.credit + conn._inbox.owed == conn._inbox.window
+            assert conn.inbox.credit + conn.inbox.owed == conn.inbox.window
         (warning,) = [w for w in caught if w.category is ResourceWarning]
         assert "a stream of room.ticks was abandoned; leave it with `async with`" in str(warning.message)
         assert [fact.method for fact in here.seen(StreamAbandoned)] == ["room.ticks"]

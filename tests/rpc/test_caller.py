@@ -249,6 +249,22 @@ async def test_a_waiter_that_is_cancelled_in_its_turn_passes_it_on() -> None:
     assert not bench.caller._line
 
 
+async def test_a_turn_whose_owner_is_cancelled_while_the_link_is_full_is_the_next_ones() -> None:
+    bench, theirs = await full(1)
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_task(bench.caller.room()), loop.create_task(bench.caller.room())
+    await turn()
+    bench.caller.pause_writing()
+    bench.peer.send_reply(theirs[0], b"\x01", False)
+    bench.answer()
+    await turn()
+    first.cancel()
+    await turn()
+    bench.caller.resume_writing()
+    await second
+    assert first.cancelled()
+
+
 async def test_a_turn_that_is_not_used_is_the_next_ones() -> None:
     """The call whose turn it is may not be sendable; who waits behind it must not wait for ever, with room there is."""
     bench, theirs = await full(1)

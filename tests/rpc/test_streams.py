@@ -13,7 +13,9 @@ import pytest
 import holdfast
 from holdfast.errors import Unavailable
 from holdfast.rpc.streams import PORTION_BYTES, ItemBuffer, Stream, send_items
-from holdfast.wire import CallState, ItemReceived, Settings
+from holdfast.wire import ByteBudget, CallState, ItemReceived, Settings
+from holdfast.wire.inbox import Inbox
+from holdfast.wire.outbox import Outbox
 
 from ..faults.helpers import rig, until
 from .links import turn
@@ -24,6 +26,8 @@ class FakeConn:
 
     def __init__(self, room: int = 100) -> None:
         self.ready: list[bytes] = []
+        self.inbox = Inbox(Settings(), ByteBudget(1 << 20), Outbox(ByteBudget(1 << 20)))
+        self.inbox.open(Settings())
         self.calls = {1: CallState(1)}
         self.room = room
         self.sent: list[bytes] = []
@@ -86,6 +90,16 @@ async def test_credit_of_small_items_goes_back_together_and_at_the_latest_when_a
         await buffer.next()
         seen.append(session.conn.consumed)
     assert seen == [0, PORTION_BYTES, PORTION_BYTES, 3 * PORTION_BYTES // 2 + 1]
+
+
+async def test_nothing_is_kept_back_while_the_connection_has_little_credit_left() -> None:
+    buffer, session = make_buffer()
+    inbox = session.conn.inbox
+    assert inbox.spend(inbox.window // 2 + 1)
+    buffer.feed(item(b"a"))
+    buffer.feed(item(b"b"))
+    await buffer.next()
+    assert session.conn.consumed == 1
 
 
 async def test_an_item_in_pieces_gives_back_what_it_held_at_once() -> None:

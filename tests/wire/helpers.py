@@ -188,7 +188,7 @@ class Pair:
         assert not self.to_client
         assert not self.to_server
         for sender, receiver, calls in ((self.client, self.server, server_calls), (self.server, self.client, client_calls)):
-            inbox = receiver._inbox
+            inbox = receiver.inbox
             unused = sum(call.flow.unused for call in calls if call.flow is not None)
             assert sender.outbox.credit == inbox.credit
             assert inbox.credit + inbox.owed + unused == inbox.window

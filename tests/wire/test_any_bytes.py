@@ -77,7 +77,7 @@ def check(make: Callable[[], Connection], data: bytes, cuts: list[int]) -> None:
     assert len(rest) < SMALL.frame_max_bytes + frames.HEADER_BYTES or whole.state == "OPENING"
     assert len(output) <= 30 * (len(data) + 1) + 20_000
     whole.lost()
-    assert whole._inbox.budget.used_bytes == 0
+    assert whole.inbox.budget.used_bytes == 0
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -82,9 +82,9 @@ def test_frames_in_front_of_a_broken_one_count() -> None:
 
 
 def test_nothing_of_the_handshake_has_one() -> None:
-    client = Connection("client", CHECKED, budget=opened("client")._inbox.budget)
+    client = Connection("client", CHECKED, budget=opened("client").inbox.budget)
     hello = client.take_output(1 << 20)
-    server = Connection("server", CHECKED, budget=client._inbox.budget)
+    server = Connection("server", CHECKED, budget=client.inbox.budget)
     assert feed(server, hello) == b""
     server.send_welcome(CHECKED)
     server.send_ping(b"12345678")

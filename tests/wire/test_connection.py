@@ -479,7 +479,7 @@ def test_output_pending_says_what_take_output_does() -> None:
 
 def test_large_replies_hold_the_budget_until_they_have_gone_and_one_too_many_is_refused() -> None:
     connection = opened("server", budget_bytes=20_000)
-    budget = connection._inbox.budget
+    budget = connection.inbox.budget
     feed(connection, call_frame(1) + call_frame(2) + call_frame(3))
     first, second, third = connection.calls.values()
     assert connection.send_reply(first, bytes(16_000), True)

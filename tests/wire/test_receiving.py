@@ -272,7 +272,7 @@ def test_what_is_illegal(setup: Callable[[], Connection], data: bytes, message: 
     frame_kinds = [kind for kind, *_ in parse(again.take_output(1 << 20))]
     assert frame_kinds[-1] == frames.GOAWAY
     calls = again.lost()
-    assert again._inbox.budget.used_bytes == 0
+    assert again.inbox.budget.used_bytes == 0
     assert again.calls == {}
     assert [call.id for call in calls] == sorted(call.id for call in calls)
 
@@ -362,7 +362,7 @@ def test_what_skipped_calls_cost_comes_back() -> None:
         feed(connection, frame(frames.CALL, MORE, call_id, total(5000) + head() + bytes(900)))
     assert connection.calls == {}
     given = [int.from_bytes(payload) for kind, _, call_id, payload in parse(connection.take_output(1 << 20)) if kind == frames.CREDIT]
-    assert sum(given) + connection._inbox.owed == 20 * 900
+    assert sum(given) + connection.inbox.owed == 20 * 900
 
 
 def test_replies_on_their_way_count_as_open_calls() -> None:

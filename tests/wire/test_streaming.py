@@ -22,17 +22,17 @@ def test_no_memory_is_taken_for_what_is_only_claimed() -> None:
     call = connection.calls[1]
     assert call.flow is not None
     assert call.flow.assembly is not None
-    assert len(call.flow.assembly.buffer) == connection._inbox.budget.used_bytes == 1
+    assert len(call.flow.assembly.buffer) == connection.inbox.budget.used_bytes == 1
 
 
 def test_what_is_put_together_is_bounded() -> None:
     connection = opened("server", budget_bytes=1500)
     first = frame(frames.CALL, MORE, 1, total(2000) + head() + b"x" * 1000)
     feed(connection, first)
-    assert connection._inbox.budget.used_bytes == 1000
+    assert connection.inbox.budget.used_bytes == 1000
     feed(connection, frame(frames.PIECE, 0, 1, b"x" * 1000))
     assert [describe(event)[2:] for event in connection.events] == [("no room to put a large message together; try again later", False)]
-    assert connection._inbox.budget.used_bytes == 0
+    assert connection.inbox.budget.used_bytes == 0
     connection.send_error(connection.calls[1], b"full")
     feed(connection, frame(frames.PIECE, 0, 1, b"x" * 1000))
     assert connection.state == "OPEN"
@@ -41,7 +41,7 @@ def test_what_is_put_together_is_bounded() -> None:
 def test_large_arguments_hold_budget_until_the_call_is_over() -> None:
     connection = PIECES()
     feed(connection, frame(frames.PIECE, 0, 1, b"67890"))
-    budget = connection._inbox.budget
+    budget = connection.inbox.budget
     assert budget.used_bytes == 10
     connection.send_reply(connection.calls[1], b"", False)
     assert budget.used_bytes == 0
@@ -57,7 +57,7 @@ def test_a_client_tells_the_server_when_it_cannot_use_a_reply() -> None:
 def test_a_refused_call_costs_no_credit_for_ever() -> None:
     connection = FULL()
     feed(connection, frame(frames.CALL, MORE, 5, total(900) + head() + bytes(800)) + frame(frames.PIECE, 0, 5, bytes(100)))
-    inbox = connection._inbox
+    inbox = connection.inbox
     assert inbox.owed == 900
     assert inbox.credit + inbox.owed == inbox.window
 

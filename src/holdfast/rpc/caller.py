@@ -170,7 +170,11 @@ class CallerSession(Session):
         """Wait until one more call may be opened, or none ever will. Raises: Overloaded when too many wait. Cancel: loses nothing."""
         while self.full and self.usable:
             if self.paused:
-                await self.writable()
+                try:
+                    await self.writable()
+                except asyncio.CancelledError:
+                    self._next_in_line()  # it may have been our turn
+                    raise
                 continue
             if self._line is None:
                 self._line = deque()

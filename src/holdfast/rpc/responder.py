@@ -26,11 +26,7 @@ from ..errors import (
     HoldfastError,
     InternalError,
     InvalidArgument,
-    NotFound,
     Overloaded,
-    PermissionDenied,
-    Refused,
-    Unauthenticated,
     Unavailable,
 )
 from ..facts import CallEnded, CallShed, HandlerFailed, HandlerOverran
@@ -46,6 +42,7 @@ from ..wire import (
     Unusable,
 )
 from .codes import encode_error
+from .crossing import MAY_CROSS, as_executed
 from .desk import Desk, Incall
 from .reception import Reception
 from .router import Route
@@ -60,9 +57,6 @@ MESSAGE_LIMIT_LEAST = 1024
 
 RAPID_S = 1.0
 """Who cancels a call sooner makes work for nothing. Later than that no more calls a second can be cancelled than may be open."""
-
-MAY_CROSS = (Refused, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Overloaded)
-"""What a handler may raise itself and its caller shall see as it is. Not what a call *it* made came back with (`remote`)."""
 
 
 class ResponderSession(Reception):
@@ -162,11 +156,16 @@ class ResponderSession(Reception):
         call.body = b""
         if route.kind != "async":
             self._run(call, route, values)
-        elif route.direct:
-            self._start(call, route, route.fn(*values))
-        else:
-            context = self._desk.context(call, route, self.peer) if route.takes_context else None
-            self._start(call, route, route.invoke(values, context, None))
+            return
+        try:  # a decorator of the user's may raise before there is a coroutine
+            if route.direct:
+                coro = route.fn(*values)
+            else:
+                coro = route.invoke(values, self._desk.context(call, route, self.peer) if route.takes_context else None, None)
+        except Exception as error:
+            self._fail(call, error)
+            return
+        self._start(call, route, coro)
 
     def _bad_arguments(self, call: Incall, route: Route, error: Exception) -> None:
         if isinstance(error, MISFITS):
@@ -191,7 +190,11 @@ class ResponderSession(Reception):
                 stream = RequestStream(call.buffer, route.codec.decode_item_in)
                 if not call.streams:
                     call.buffer.end()
-            coro = route.invoke(values, context, stream)
+            try:
+                coro = route.invoke(values, context, stream)
+            except Exception as error:
+                self._fail(call, error)
+                return
             if kind != "stream_in":
                 coro = self._stream_out(call, route, coro)
             self._start(call, route, coro)
@@ -312,7 +315,7 @@ class ResponderSession(Reception):
     def _fail(self, call: Incall, error: BaseException) -> None:
         """Turn what a handler raised into the answer its caller gets."""
         if isinstance(error, MAY_CROSS) and not error.remote:
-            self._answer_error(call, _as_executed(error))
+            self._answer_error(call, as_executed(error))
         elif isinstance(error, asyncio.CancelledError):
             if call.gone:
                 self.conn.finish(call)
@@ -410,21 +413,6 @@ class ResponderSession(Reception):
             self._abandon(call)
         self.flush_soon()
         return len(calls)
-
-
-def _as_executed(error: HoldfastError) -> HoldfastError:
-    """Return what a handler raised, saying that it ran: these classes say "no" by themselves, which is true of our refusals only.
-
-    Overloaded keeps its "no": a handler that raises it says that it did nothing.
-    """
-    if error.executed != "no" or isinstance(error, Overloaded):
-        return error
-    kind = next(each for each in MAY_CROSS if isinstance(error, each))
-    said = kind(error.message, executed="yes", retry_after_s=error.retry_after_s)
-    said.code = error.code
-    if isinstance(said, Refused) and isinstance(error, Refused):
-        said.details = error.details
-    return said
 
 
 def _with_current(call: Incall, route: Route, values: tuple[Any, ...], context: Context | None) -> Any:

@@ -29,7 +29,7 @@ EARLY_CHUNKS = 512
 
 PORTION_BYTES = 1024
 """Of what was read, so much credit is kept back at most while there is more to read: giving it back costs as much as reading an item.
-All streams of a connection together keep back a quarter of its window at most (1,024 calls of 4 MiB), though their readers rest."""
+While less than half of the connection's window is left nothing is kept back, or readers that rest could stop all others."""
 
 
 class ItemSession(Protocol):
@@ -50,6 +50,7 @@ class ItemBuffer:
     Attributes:
         items: what is there to read. Whoever takes one out adds what it cost to `read_bytes` (or calls `next`, which does).
         read_bytes: what items cost that were read and whose credit has not gone back.
+        inbox: of the connection, to see how much credit its peer has left.
         waiter: who waits for the next item, or for the end; `wake` it.
     """
 
@@ -60,6 +61,7 @@ class ItemBuffer:
         "ended",
         "error",
         "idle_s",
+        "inbox",
         "items",
         "on_wait",
         "read_bytes",
@@ -72,6 +74,7 @@ class ItemBuffer:
         self._loop = loop
         self.items: deque[ItemReceived] = deque()
         self.read_bytes = 0
+        self.inbox = session.conn.inbox
         self.waiter: asyncio.Future[None] | None = None
         self.started = False
         self.ended = False
@@ -122,7 +125,7 @@ class ItemBuffer:
             self._session.conn.consume(item)
         else:
             self.read_bytes += item.cost
-        if item.held or self.read_bytes >= PORTION_BYTES or not self.items:
+        if item.held or self.read_bytes >= PORTION_BYTES or not self.items or self.inbox.credit * 2 < self.inbox.window:
             self.give_back(item.call)
         return item
 
@@ -244,7 +247,7 @@ class Stream(Generic[T_co]):
         else:  # as `ItemBuffer.next`, without a coroutine for each item
             item = items.popleft()
             buffer.read_bytes += item.cost
-            if buffer.read_bytes >= PORTION_BYTES or not items:
+            if buffer.read_bytes >= PORTION_BYTES or not items or buffer.inbox.credit * 2 < buffer.inbox.window:
                 buffer.give_back(item.call)
         try:
             return self._decode(item.body, item.raw)

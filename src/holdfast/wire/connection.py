@@ -56,7 +56,7 @@ class Connection(Receiving):
         self.local = settings
         self._checked = frames.CHECKED in settings.features and frames.CHECKED in self.remote.features
         self.state = "OPEN"
-        self._inbox.open(settings)
+        self.inbox.open(settings)
         self.ready.append(frames.PREFACE)
         self.ready.append(frames.pack_frame(frames.WELCOME, 0, 0, encode_settings(settings)))
 
@@ -295,7 +295,7 @@ class Connection(Receiving):
         if item.held and flow is not None:
             held = min(item.held, flow.held)
             flow.held -= held
-            self._inbox.budget.give(held)
+            self.inbox.budget.give(held)
             self._owe(item.call, flow, item.cost)
         else:
             self.consume_plain(item.call, item.cost)
@@ -304,7 +304,7 @@ class Connection(Receiving):
         """As `consume`, for items that held no budget: what they cost, all together."""
         flow = call.flow
         if flow is not None:
-            self._inbox.used(min(cost, flow.unused))
+            self.inbox.used(min(cost, flow.unused))
             flow.unused -= min(cost, flow.unused)
             self._owe(call, flow, cost)
 

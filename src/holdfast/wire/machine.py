@@ -34,13 +34,12 @@ class Machine:
         cancels, pings: how many open calls the peer cancelled and how often it pinged since somebody set these back to 0. Either makes
             work and is of no use in great numbers; the layer above, which has a clock, judges how many are too many.
         ready: what is to be written, in chunks; always the same list. To look at, not to touch: `take_output` takes it.
-        outbox: what else waits to be written (`outbox.special`); to look at, too.
+        outbox: what else waits to be written (`outbox.special`); inbox: what the peer may still send (`inbox.credit`). To look at, too.
     """
 
     __slots__ = (
         "_checked",
         "_final_id",
-        "_inbox",
         "_last_id",
         "_last_words",
         "_make_call",
@@ -53,6 +52,7 @@ class Machine:
         "calls",
         "cancels",
         "events",
+        "inbox",
         "local",
         "outbox",
         "pings",
@@ -87,7 +87,7 @@ class Machine:
         self._pongs = 0  # answers to pings that nobody has taken yet
         self.outbox = Outbox(budget)
         self.ready = self.outbox.ready
-        self._inbox = Inbox(settings, budget, self.outbox)
+        self.inbox = Inbox(settings, budget, self.outbox)
         if role == "client":
             self.ready.append(frames.PREFACE)
             self.ready.append(frames.pack_frame(frames.HELLO, 0, 0, encode_settings(settings)))
@@ -167,14 +167,14 @@ class Machine:
         if flow is None:
             return
         if flow.assembly is not None:
-            self._inbox.budget.give(flow.assembly.charged)
+            self.inbox.budget.give(flow.assembly.charged)
             flow.assembly = None
         if flow.held:
-            self._inbox.budget.give(flow.held)
+            self.inbox.budget.give(flow.held)
             flow.held = 0
         if flow.unused:
             unused, flow.unused = flow.unused, 0
-            self._inbox.used(unused)
+            self.inbox.used(unused)
         flow.receiving = flow.sending = False
         if flow.outgoing is not None:
             self.outbox.drop(flow)

@@ -72,7 +72,7 @@ class Opening(Machine):
         # No longer frames than we take ourselves: a whole frame draws on no budget, and a peer may say that it takes 16 MiB.
         self.outbox.open(min(remote.frame_max_bytes, self.local.frame_max_bytes), remote.connection_window_bytes)
         if self._role == "client":
-            self._inbox.open(self.local)
+            self.inbox.open(self.local)
             self._checked = frames.CHECKED in self.local.features and frames.CHECKED in remote.features
             self.state = "OPEN"
             self.events.append(Opened(remote))

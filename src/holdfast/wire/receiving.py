@@ -147,7 +147,7 @@ class Receiving(Streaming):
         flow = None if call is None else call.flow
         if call is None or flow is None:
             return False
-        inbox = self._inbox
+        inbox = self.inbox
         cost = length + frames.ITEM_OVERHEAD_BYTES
         left = inbox.credit - cost
         if left < inbox.low or cost > flow.receive_credit or not flow.receiving or flow.refused or flow.assembly is not None:

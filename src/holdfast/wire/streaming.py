@@ -43,7 +43,7 @@ class Streaming(Opening):
 
     def _extend(self, call: CallState, assembly: Assembly, piece: memoryview | bytes) -> bool:
         size = len(piece)
-        if not self._inbox.budget.take(size):
+        if not self.inbox.budget.take(size):
             self._unusable(call, "no room to put a large message together; try again later", too_large=False)
             return False
         assembly.charged += size
@@ -52,10 +52,10 @@ class Streaming(Opening):
 
     def _pass(self, call_id: int, size: int) -> bool:
         """Take connection credit for a piece and give it back: what is put together is bounded by the budget instead."""
-        if not self._inbox.spend(size):
+        if not self.inbox.spend(size):
             self._overdrawn(call_id, size, "connection")
             return False
-        self._inbox.used(size)
+        self.inbox.used(size)
         return True
 
     def _on_piece(self, call_id: int, flags: int, payload: memoryview) -> None:
@@ -96,7 +96,7 @@ class Streaming(Opening):
             call.body = body
             self.events.append(Called(call))
         else:
-            self._inbox.budget.give(charged)
+            self.inbox.budget.give(charged)
             del self.calls[call.id]
             self._release(call)
             self.events.append(Replied(call, body, assembly.raw, assembly.trailers))
@@ -120,13 +120,13 @@ class Streaming(Opening):
             self._wrong_length(frames.DATA, len(payload))
             return
         cost = size + frames.ITEM_OVERHEAD_BYTES
-        if not self._inbox.spend(cost):
+        if not self.inbox.spend(cost):
             self._overdrawn(call_id, cost, "connection")
             return
         call = self.calls.get(call_id)
         flow = call.flow if call is not None else None
         if call is None or (flow is not None and flow.refused):
-            self._inbox.used(cost)
+            self.inbox.used(cost)
             self._check_known_id(frames.DATA, call_id)
             return
         if flow is None or not flow.receiving or flow.assembly is not None:
@@ -140,7 +140,7 @@ class Streaming(Opening):
             flow.unused += cost
             self.events.append(ItemReceived(call, bytes(payload), flags & _RAW != 0, cost, 0))
             return
-        self._inbox.used(cost)
+        self.inbox.used(cost)
         (total,) = frames.TOTAL.unpack_from(payload)
         if self._begin(call, flow, bytes(payload[_TOTAL_BYTES:]), total, flags & _RAW != 0, item=True):
             self._grant_rest(call_id, flow, total)

@@ -377,7 +377,7 @@ class Run:
         assert self.budget.used_bytes == self.parent.used_bytes == 0, f"{self.budget.used_bytes} bytes of the budget are missing"
         assert not conn.calls
         if was_open:
-            inbox = conn._inbox
+            inbox = conn.inbox
             assert inbox.credit + inbox.owed == inbox.window, "connection credit is missing"
         conn.events.clear()
         if conn.receive_data(memoryview(b"\0" * 20)) != 20:
