@@ -287,7 +287,7 @@ def test_what_the_server_or_the_words_do_not_allow_is_usage(address: str, words:
         (["m", "--expect", "p99"], "is not an expectation"),
         (["m", "--expect", ""], "nothing is expected"),
         (["m", "--find-max", "p99<1s", "--concurrency", "2"], "--find-max goes without"),
-        (["m", "--compare", "nowhere.json"], "cannot read nowhere.json"),
+        (["m", "--compare", "nowhere.json"], "holdfast: --compare: cannot read nowhere.json"),
         (["m", "--html", "no/such/folder.html"], "cannot write no/such/folder.html"),
         (["m", "--arrivals", "bursty"], "bursty"),
     ],

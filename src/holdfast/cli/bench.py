@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from ..client import connect
-from ..errors import ConfigError, HoldfastError
+from ..errors import ConfigError, HoldfastError, InvalidArgument
 from ..net.trust import TlsConfig
 from ..runtime.lifecycle import run_until_signal
 from ..runtime.signals import Signals
@@ -196,7 +196,7 @@ def command(
         tls,
         parse_expectations(expect, parse_duration, parse_rate) if expect is not None else [],
         parse_expectations(find_max, parse_duration, parse_rate) if find_max is not None else [],
-        read_document(read_whole(compare, WHOLE_MAX_BYTES), compare) if compare else None,
+        _older(compare) if compare else None,
         html,
         style,
     )
@@ -206,6 +206,15 @@ def command(
         if style.json:
             sys.stdout.buffer.write(error_bytes(error))
         raise
+
+
+def _older(file: str) -> Document:
+    """The result to compare with. Raises: ConfigError for a file that cannot be read, or is none."""
+    try:
+        content = read_whole(file, WHOLE_MAX_BYTES)
+    except InvalidArgument as error:  # of the file, and not of an argument of the method
+        raise ConfigError(f"--compare: {error}") from error
+    return read_document(content, file)
 
 
 def _plan(

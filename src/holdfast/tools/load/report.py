@@ -82,7 +82,8 @@ def search_line(step: SearchStep) -> str:
     """Return one line about one step of a search."""
     verdicts = "  ".join(f"{each.expect} {'PASS' if each.held else 'FAIL'} ({each.value})" for each in step.expectations)
     line = f"{count(round(step.asked_rate_per_s)):>9}/s  {'holds' if step.held else 'fails'}   {verdicts}"
-    return line + ("   (the generator was the limit)" if step.generator.limited else "")
+    decided = step.generator.limited and not step.held  # of a rate that held, it decided nothing
+    return line + ("   (the generator was the limit)" if decided else "")
 
 
 def search_lines(search: SearchDocument) -> list[str]:
@@ -143,9 +144,10 @@ def histogram_lines(buckets: Sequence[Bucket]) -> list[str]:
     rows = _rows(buckets)
     whole = sum(bucket.count for bucket in buckets)
     most = max(rows.values())
-    widest = max(len(_edge(edge)) for edge in rows)
+    labels = {edge: f"≤ {_edge(edge)}" for edge in rows}
+    widest = max(6, *map(len, labels.values()))
     return [
-        f"  {_edge(edge):>{max(widest, 6)}} ms |{'#' * math.ceil(BAR_WIDTH * number / most):<{BAR_WIDTH}}| {_percent(number, whole)}"
+        f"  {labels[edge]:>{widest}} ms |{'#' * math.ceil(BAR_WIDTH * number / most):<{BAR_WIDTH}}| {_percent(number, whole)}"
         for edge, number in rows.items()
     ]
 
