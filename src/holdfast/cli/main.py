@@ -24,6 +24,7 @@ VERBS = {
     "bench": "Put load on a method, and measure it.",
     "call": "Call a method, or list what a server offers.",
     "serve": "Put a service on the network.",
+    "sim": "Run scenarios in many simulated worlds.",
 }
 """Each verb lives in `cli/<verb>.py` as `command`. The line stands here too, so that the group's help imports none of them."""
 
