@@ -25,11 +25,14 @@ SHARED ?= -n auto
 FUZZ_S ?= 60
 FUZZ_EXAMPLES ?= 2000
 SOAK_ROUNDS ?= 20
+SEEDS ?= 200000
+SOAK_STATE ?= .soak/spine.json
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 
 # A banner per step, so that a long run says where it is.
 say = @printf '\n── %s\n' "$(1)"
 
-.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench bench-layers hostile exhaustion soak fuzz clean need-python
+.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench bench-layers hostile exhaustion soak soak-sockets mutants fuzz clean need-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,15 +115,22 @@ hostile: .venv/$(MAIN)/.stamp ## what an honest client notices of hostile ones, 
 exhaustion: .venv/$(MAIN)/.stamp ## 200 strangers and 64 descriptors: ours beside asyncio's own server; Linux, 1 min
 	@$(PY) bench/exhaustion.py
 
-soak: .venv/$(MAIN)/.stamp ## the tests over real sockets and processes, SOAK_ROUNDS (20) times
+# It goes on where it was interrupted, as long as the code is the same; the report stands beside the state, as text and as JSON.
+soak: .venv/$(MAIN)/.stamp ## holdfast in SEEDS (200,000) simulated worlds, over all cores; Ctrl-C and again goes on; hours
+	@$(PY) -m tests.sim.spine --soak $(SOAK_STATE) --seeds $(SEEDS) --workers $(CORES)
+
+soak-sockets: .venv/$(MAIN)/.stamp ## the tests over real sockets and processes, SOAK_ROUNDS (20) times
 	@for round in $$(seq $(SOAK_ROUNDS)); do \
 	  printf '── round %s of $(SOAK_ROUNDS)\n' "$$round"; \
 	  $(PY) -m pytest -q -x tests/net tests/rpc $(wildcard tests/real) || exit 1; \
 	done
 
+mutants: .venv/$(MAIN)/.stamp ## mistakes made on purpose, and what notices them; MUTANTS="NAME …" narrows it; an hour
+	@$(PY) -m tests.sim.mutants --units $(MUTANTS)
+
 snapshot: .venv/$(MAIN)/.stamp ## write the public names down again, after a change that is meant
 	@$(PY) scripts/public_names.py --write
 
 clean: ## remove environments, caches and build products
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz tests/fuzz/findings dist build htmlcov .coverage
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz .soak tests/fuzz/findings dist build htmlcov .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

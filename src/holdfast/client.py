@@ -351,14 +351,14 @@ class Client:
         async def open_stream() -> Any:
             core = self._core
             now = core.now()
-            deadline_at = self._deadline_at(now, deadline)
+            total_at = None if deadline_total is None else now + deadline_total
+            deadline_at = _earlier(self._deadline_at(now, deadline), total_at)
             catalogue = await self._connected(deadline_at, name)
             method = find(catalogue)
             if method.compared_with is not catalogue:
                 method.compare(catalogue)
             codec = method.codec
             rest, named, source = codec.take_stream(args, kwargs)
-            total_at = None if deadline_total is None else now + deadline_total
             plan = StreamPlan(source, codec.encode_item_in, codec.raw_item_in, True, idle, total_at)
             body = codec.encode_args(rest, named)
             request = core.request(method, body, deadline_at, core.beside(metadata), self._options, plan)
@@ -381,6 +381,10 @@ class Client:
     async def _connected(self, deadline_at: float | None, name: str = "") -> Catalogue:
         core = self._core
         return await core.connected(deadline_at, core.retrier, self._options, name)
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)
 
 
 def connect(

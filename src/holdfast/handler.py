@@ -7,12 +7,13 @@ a handler, outermost first: `(role, layer, why)`. Capacity is said by awaiting o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import msgspec
 
-from .errors import ConfigError
+from .errors import ConfigError, HoldfastError
 
 Shape = Literal["unary", "server_stream", "client_stream", "duplex"]
 Attempt = Literal["original", "retry", "hedge"]
@@ -120,3 +121,17 @@ class Stack:
         if all(p.role != role for p in self._placed):
             known = ", ".join(p.role for p in self._placed) or "none"
             raise ConfigError(f"the stack has no role {role!r}; it has {known}")
+
+
+def maybe_executed(error: HoldfastError, why: str) -> HoldfastError:
+    """Return a copy of an error that says "surely not", for a call of which another part may have been executed.
+
+    A copy, because others may hold the same one: all who waited for a connection that did not come about.
+    """
+    said = copy.copy(error)
+    said.message = f"{error}; {why}"
+    said.args = (said.message,)
+    said.executed = "maybe"
+    if said.retry == "safe":
+        said.retry = "if_idempotent"
+    return said

@@ -17,7 +17,7 @@ from ..clock import Rng
 from ..control.backoff import full_jitter
 from ..errors import HoldfastError
 from ..facts import CallRetried, Emit
-from ..handler import Handler, Reply, Request
+from ..handler import Handler, Reply, Request, maybe_executed
 
 
 class RetryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,13 +80,19 @@ class Retrier:
         return send
 
     async def after(self, error: HoldfastError, request: Request, handler: Handler) -> Reply:
-        """Go on after the first attempt failed. Raises: the last attempt's error. Cancel: no other attempt follows."""
-        attempt = 1
+        """Go on after the first attempt failed. Cancel: no other attempt follows.
+
+        Raises: the last attempt's error. When that one surely was not executed and an earlier one may have been, it says `maybe`.
+        """
+        attempt, maybe = 1, False
         while True:
             left_s = None if request.deadline_at is None else request.deadline_at - self._now()
             backoff_s = self.next_backoff_s(error, attempt, request.attempts_max, idempotent=request.idempotent, left_s=left_s)
             if backoff_s is None:
+                if maybe and error.executed == "no":
+                    raise maybe_executed(error, "an earlier attempt may have been executed") from error
                 raise error
+            maybe = maybe or error.executed != "no"
             self._emit(CallRetried(request.info.name, attempt, error.code, backoff_s))
             await asyncio.sleep(backoff_s)
             attempt += 1

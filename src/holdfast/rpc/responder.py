@@ -30,6 +30,7 @@ from ..errors import (
     Unavailable,
 )
 from ..facts import CallEnded, CallShed, HandlerFailed, HandlerOverran
+from ..handler import maybe_executed
 from ..tasks import SUSPENDED, HandlerTask, new_handler_task
 from ..wire import (
     Called,
@@ -117,11 +118,17 @@ class ResponderSession(Reception):
         elif isinstance(event, Drained):
             self._item_sent(event.call)
         elif isinstance(event, Unusable):
-            error = InvalidArgument(event.message) if event.too_large else Overloaded(event.message)
-            self._answer_error(event.call, error)
-            self._abandon(event.call)
+            self._unusable(event.call, InvalidArgument(event.message) if event.too_large else Overloaded(event.message))
         else:
             self._on_its_own_event(event, now)
+
+    def _unusable(self, call: CallState, error: HoldfastError) -> None:
+        """Refuse a call of which a part cannot be taken: its arguments, or an item that its handler waits for."""
+        assert isinstance(call, Incall)
+        if call.route is not None:
+            error = maybe_executed(error, "the call had begun")
+        self._answer_error(call, error)
+        self._abandon(call)
 
     # ------------------------------------------------------------------ a call begins
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import Cancelled, DeadlineExceeded
-from ..handler import Handler, Reply, Request
+from ..errors import Cancelled, DeadlineExceeded, HoldfastError
+from ..handler import Handler, Reply, Request, maybe_executed
 from ..wire import Replied
 from .caller import CallerSession, Outcall
 from .dialer import Dialer
@@ -159,8 +159,13 @@ async def _pump(session: CallerSession, call: Outcall, plan: StreamPlan) -> None
 
 
 def _fail(session: CallerSession, call: Outcall, error: Exception) -> None:
-    """End a call that is open for what happened to its items."""
+    """End a call that is open for what happened to its items.
+
+    An error that says "surely not executed" says it of the item, or of another call that was to give one: the handler reads already.
+    """
     if call.id in session.conn.calls:
+        if isinstance(error, HoldfastError) and error.executed == "no":
+            error = maybe_executed(error, "the call it is an item of may have been executed")
         if call.future is not None and not call.future.done():
             call.future.set_exception(error)
         assert call.buffer is not None

@@ -114,8 +114,20 @@ class Trunk:
             name: the method this is for, which ends here if it fails.
         Raises: Unavailable, ProtocolError, DeadlineExceeded; all surely not executed. Cancel: loses nothing.
         """
-        dialer = self.dialer
-        started, attempt = self.now(), 1
+        started = self.now()
+        try:
+            return await self._connected(deadline_at, again, options)
+        except HoldfastError as error:
+            if name:
+                self.tell(name, error.code, started)
+            raise
+        except asyncio.CancelledError:
+            if name:
+                self.tell(name, "cancelled", started)
+            raise
+
+    async def _connected(self, deadline_at: float | None, again: Again, options: Options) -> Catalogue:
+        dialer, attempt = self.dialer, 1
         while dialer.session is None or not dialer.session.usable:
             try:
                 await dialer.ready(deadline_at, wait=options.wait_for_ready)
@@ -123,8 +135,6 @@ class Trunk:
                 left_s = None if deadline_at is None else deadline_at - self.now()
                 backoff_s = again.next_backoff_s(error, attempt, options.attempts, idempotent=True, left_s=left_s)
                 if backoff_s is None or isinstance(error, DeadlineExceeded):
-                    if name:
-                        self.tell(name, error.code, started)
                     raise
                 attempt += 1
                 await asyncio.sleep(backoff_s)
