@@ -1,7 +1,7 @@
 """Items of a stream between the session that receives them and the user who reads them.
 
 Owns: the buffer (`ItemBuffer`, held by the call), the two faces users see (`Stream` for callers, `RequestStream` for handlers), and the
-pump that sends items of ours. The buffer is bounded by the stream's window: credit goes back only when items are *read*, for a few KiB of
+pump that sends items of ours. The buffer is bounded by the stream's window: credit goes back only when items are *read*, for a KiB of
 them together, and for all when nothing is left to read.
 
 The call holds the buffer and never the face: so a face that is left by a bare `break` is finalised at once, cancels its call and says so
@@ -182,21 +182,18 @@ async def send_items(
     async for item in source:
         if call.id not in calls:
             return
-        if send_item(call, encode(item), raw):
-            if len(ready) >= EARLY_CHUNKS:
-                session.flush()
-            elif not session.flush_due:
-                session.flush_soon()
-            if on_first is not None:
-                on_first()
-                on_first = None
+        waits = not send_item(call, encode(item), raw)
+        if len(ready) >= EARLY_CHUNKS and not waits:
+            session.flush()
+        elif not session.flush_due:
+            session.flush_soon()
+        if on_first is not None:
+            on_first()
+            on_first = None
+        if not waits:
             if session.paused:
                 await session.writable()
         else:
-            session.flush_soon()
-            if on_first is not None:
-                on_first()
-                on_first = None
             buffer.drained = asyncio.get_running_loop().create_future()
             await buffer.drained
 

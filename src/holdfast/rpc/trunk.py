@@ -117,13 +117,9 @@ class Trunk:
         started = self.now()
         try:
             return await self._connected(deadline_at, again, options)
-        except HoldfastError as error:
+        except (HoldfastError, asyncio.CancelledError) as error:
             if name:
-                self.tell(name, error.code, started)
-            raise
-        except asyncio.CancelledError:
-            if name:
-                self.tell(name, "cancelled", started)
+                self.tell(name, _code_of(error), started)
             raise
 
     async def _connected(self, deadline_at: float | None, again: Again, options: Options) -> Catalogue:
@@ -182,11 +178,8 @@ class Trunk:
         """Await a unary call, decode its result, and say how it ended. Raises: what it ended with. Cancel: as `sending`."""
         try:
             reply = await self.until_settled(request, sending)
-        except HoldfastError as error:
-            self.tell(method.info.name, error.code, started)
-            raise
-        except asyncio.CancelledError:
-            self.tell(method.info.name, "cancelled", started)
+        except (HoldfastError, asyncio.CancelledError) as error:
+            self.tell(method.info.name, _code_of(error), started)
             raise
         return self.taken(method, reply, started)
 
@@ -224,3 +217,8 @@ class Trunk:
         """Say how a call ended, if anybody listens."""
         if self.tells_calls:
             self.emit(CallEnded("client", method, code, self.now() - started))
+
+
+def _code_of(error: HoldfastError | asyncio.CancelledError) -> str:
+    """What a call that ended so is counted under."""
+    return error.code if isinstance(error, HoldfastError) else "cancelled"
