@@ -25,7 +25,7 @@ from holdfast.context import CURRENT
 from holdfast.net.address import parse_addresses
 from holdfast.net.link import ListenOptions
 from holdfast.net.memory import MemoryNetwork
-from holdfast.rpc.caller import Outcall
+from holdfast.rpc.outcall import Outcall
 from holdfast.rpc.session import EARLY_CHUNKS
 from holdfast.tasks import new_handler_task
 
@@ -65,7 +65,7 @@ class Rig:
         self.loop = asyncio.get_running_loop()
         self.echo = echo
         self.core = client._core
-        self.bound = echo.args[0]
+        self.bound = echo.args[1]
         self.ours = self.core.dialer.session
         self.links = self.ours.link, self.ours.link.other
         self.theirs = self.links[1]._receiver
@@ -80,7 +80,7 @@ class Rig:
         self.ours.link, self.theirs.link = self.links
 
     def outcalls(self, *, waited_for: bool) -> list[Outcall]:
-        """Return the records of one turn's calls, as `Client._unary` makes them."""
+        """Return the records of one turn's calls, as the merged way makes them."""
         expires_at = self.core.now() + DEADLINE_MS / 1000
         first = self.core.number + 1
         self.core.number += IN_FLIGHT
@@ -300,7 +300,7 @@ def handler(rig: Rig, sums: Sums) -> Callable[[], None]:
         between = clock()
         for message in rig.messages:
             task = new_handler_task()
-            result = task.run(loop, fn(message), owner, call, copy_context(), current, call)
+            result = task.run(loop, fn(message), owner, call, copy_context(), current.set)
         ended = clock()
         _check(IN_FLIGHT if result is rig.messages[-1] else 0, "results")
         _add(sums, "handler", between - started)

@@ -29,6 +29,7 @@ import uvloop
 from bench import yardstick
 from bench.layer_features import BASE, BY_KEY, FEATURES, IN_FLIGHT, Feature, bare, more, whole
 from bench.layer_parts import layers
+from bench.layer_stack import stack
 from bench.tables import Table
 
 ROUNDS = 9
@@ -59,7 +60,7 @@ def of(key: str, *less: str) -> Amount:
 
 LAYERS: dict[str, tuple[str, Amount]] = {
     "caller": ("the caller: an argument made, a reply compared", of("caller")),
-    "unary": ("client: the bound method, Client._unary", of("unary+", "session_client+", "codec_client")),
+    "unary": ("client: the bound method and its stack, merged (calling/path)", of("unary+", "session_client+", "codec_client")),
     "codec_client": ("client: codec, arguments out and checked, result in", of("codec_client")),
     "session_client": ("client: session, open_unary and replies to futures", of("session_client+", "wire_client")),
     "wire_client": ("client: wire, calls to bytes, bytes to replies", of("wire_client")),
@@ -88,12 +89,25 @@ WHOLES: dict[str, tuple[str, Amount]] = {
 }
 
 
+STACK: dict[str, tuple[str, Amount]] = {
+    "pick_few": ("balance: the pick, two choices of 3 nodes", of("pick_few")),
+    "attempt_few": ("per node: in flight, breaker, latency estimate", of("attempt_few")),
+    "purse_few": ("retry budget and throttle", of("purse_few")),
+    "stack_few": ("the client's stack in all, 3 nodes", of("stack_few")),
+    "pick_many": ("the pick with 1,000 nodes", of("pick_many")),
+    "stack_many": ("the client's stack in all, 1,000 nodes", of("stack_many")),
+    "change": ("half of a set of 1,000 nodes replaced, in ms in all", of("change")),
+}
+"""What of `unary` above is the client's stack, for a call that goes well: the machines alone, driven as the merged way drives them."""
+
+
 async def one_round(calls: int, *, backwards: bool, tell: Callable[[str], None]) -> Sums:
     """Measure everything once, in order or the other way round."""
     sums: Sums = {}
 
     async def parts() -> None:
         sums.update(await layers(calls))
+        sums.update(stack(calls))
 
     def into(key: str, measure: Callable[..., Awaitable[float]], *what: Any) -> Callable[[], Awaitable[None]]:
         async def step() -> None:
@@ -125,6 +139,7 @@ def rows(rounds: list[Sums]) -> list[Row]:
         for part, amounts in (("layer", LAYERS), ("whole", WHOLES))
         for key, (name, amount) in amounts.items()
     ]
+    made += [row("stack", key, name, [amount(sums) for sums in rounds]) for key, (name, amount) in STACK.items()]
     made.append(row("feature", BASE.key, BASE.name, [sums[BASE.key] for sums in rounds]))
     made += [row("feature", each.key, each.name, [sums[each.key] for sums in rounds], over(each)) for each in FEATURES]
     return made
@@ -137,10 +152,12 @@ def tables(made: list[Row]) -> list[Table]:
     def cells(each: Row, *, sign: str = "") -> list[str]:
         return [f"{each.us:{sign}.2f}", f"{each.least:{sign}.2f} – {each.greatest:{sign}.2f}"]
 
-    parts = [[each.name, *cells(each), f"{each.us / base:.0%}"] for each in made if each.part != "feature"]
+    parts = [[each.name, *cells(each), f"{each.us / base:.0%}"] for each in made if each.part in ("layer", "whole")]
+    machines = [[each.name, *cells(each)] for each in made if each.part == "stack"]
     features = [[each.name, *(cells(each, sign="+") if each.over else cells(each)), each.over] for each in made if each.part == "feature"]
     return [
         Table("Layers", ["layer", "µs a call", "min – max", "of the whole"], parts),
+        Table("The client's stack", ["machine", "µs a call", "min – max"], machines),
         Table("Features", ["feature", "µs a call", "min – max", "more than"], features),
     ]
 

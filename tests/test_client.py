@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import pytest
 
 import holdfast
-from holdfast.client import client_stack
 from holdfast.errors import ConfigError, DeadlineExceeded, HoldfastError, InvalidArgument, MethodNotFound, Unavailable
 from holdfast.facts import CallEnded, CallRetried, ServerStatus
 from holdfast.net.memory import MemoryNetwork
@@ -253,7 +252,7 @@ async def test_the_catalogue_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("address", "message"),
-    [("tcp://192.0.2.1:7000", "insecure=True"), ("tcp://127.0.0.1:1,tcp://127.0.0.1:2", "2 addresses"), ("nonsense", "nonsense")],
+    [("tcp://192.0.2.1:7000", "insecure=True"), ("tcp://127.0.0.1:1,tcp://127.0.0.1:1", "given twice"), ("nonsense", "nonsense")],
 )
 def test_an_address_that_cannot_work_is_refused(address: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -272,7 +271,7 @@ def test_a_configuration_that_cannot_work_is_refused() -> None:
 async def test_the_stack_says_why() -> None:
     room = Room()
     async with rig(room.service, bind="memory://stack") as here:
-        assert client_stack(here.client._core.retrier).describe().startswith("retry        above the session")
+        assert here.client._core.stack.describe().splitlines()[0].startswith("throttle     outside of retry")
 
 
 async def test_a_view_is_told_how_its_calls_went_at_the_server() -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 import holdfast
+from holdfast.control.wheel import Wheel
 from holdfast.errors import Cancelled, ConfigError, Overloaded, Unavailable
 from holdfast.facts import ConnectionRefused, Draining, Listening, Stopped
 from holdfast.net import ListenOptions
 from holdfast.net.memory import MemoryNetwork
+from holdfast.net.network import KernelNetwork
 
 from .faults.helpers import rig, until
 
@@ -168,6 +170,35 @@ async def test_a_client_that_connects_while_the_server_goes_is_turned_away() -> 
         with pytest.raises((Unavailable, Overloaded)) as caught:
             await call
         assert caught.value.executed == "no"
+
+
+@pytest.mark.both_loops
+async def test_a_connection_that_is_let_in_when_the_server_is_closed_is_closed_too() -> None:
+    """Accepted in its last moment, by a network whose tasks are not the server's: nothing may be left of a closed server."""
+    loop, room = asyncio.get_running_loop(), Room()
+    opened: asyncio.Future[None] = loop.create_future()
+    adopting: list[asyncio.Task[Any]] = []
+
+    async def later(coro: Any) -> None:
+        await opened
+        await coro
+
+    def held(coro: Any) -> asyncio.Task[Any]:
+        adopting.append(loop.create_task(later(coro)))
+        return adopting[-1]
+
+    network = KernelNetwork(held, Wheel(loop.time, loop.call_at))
+    server = holdfast.serve(room.service, bind="tcp://127.0.0.1:0", network=network)
+    async with server:
+        host, port = server.addresses[0].removeprefix("tcp://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        await until(lambda: adopting)
+    with closing(writer):
+        opened.set_result(None)
+        await asyncio.gather(*adopting)
+        assert server.stats().connections == 0
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
 
 
 async def test_a_lifespan_that_fails_at_its_start_stops_the_server_and_closes_the_others() -> None:

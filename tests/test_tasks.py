@@ -53,7 +53,7 @@ async def started(coro: Coroutine[Any, Any, Any], owner: Owner) -> HandlerTask:
 
     def step() -> None:
         try:
-            result = task.run(loop, coro, owner, "the call", copy_context(), CALL, "mine")
+            result = task.run(loop, coro, owner, "the call", copy_context(), CALL.set)
         except BaseException as error:
             owner.ends.append(told(error))
         else:
@@ -279,7 +279,7 @@ async def test_two_handlers_of_one_turn_may_await_one_future() -> None:
 
     def both() -> list[HandlerTask]:
         tasks = [new_handler_task() for _ in range(2)]
-        ends = [task.run(loop, waits(), owner, None, copy_context(), CALL, "mine") for task in tasks]
+        ends = [task.run(loop, waits(), owner, "the call", copy_context(), CALL.set) for task in tasks]
         assert ends == [SUSPENDED, SUSPENDED]
         return tasks
 
@@ -301,7 +301,7 @@ async def test_the_current_task_is_the_same_object_before_and_after_it_suspends(
 
     task = await started(looks(), Owner())
     await asyncio.wait([task])
-    assert seen == [(task, "mine", True), (task, "changed", True)]
+    assert seen == [(task, "the call", True), (task, "changed", True)]
     assert CALL.get() == "nobody's"
     assert asyncio.current_task() is not task
 
@@ -335,7 +335,7 @@ async def test_what_stops_the_loop_is_told_and_raised(kind: type[BaseException])
 
     def step() -> str:
         try:
-            task.run(loop, stops(), Owner(), None, copy_context(), CALL, "mine")
+            task.run(loop, stops(), Owner(), "the call", copy_context(), CALL.set)
         except (SystemExit, KeyboardInterrupt) as error:
             return type(error).__name__
         return "nothing"

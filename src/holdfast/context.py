@@ -66,10 +66,14 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Ambient(Protocol):
-    """What a call leaves in the context variable for the calls made inside it. `trace` is 25 bytes as they travel."""
+    """What a call leaves in the context variable for the calls made inside it. `trace` is 25 bytes as they travel.
+
+    `hops` is where they leave what explains them, when somebody asked; None when nobody did.
+    """
 
     deadline_at: float | None
     trace: bytes | None
+    hops: list[Any] | None
 
 
 CURRENT: ContextVar[Ambient | None] = ContextVar("holdfast.current", default=None)

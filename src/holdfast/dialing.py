@@ -55,7 +55,7 @@ class _Dial:
         self._scope = Scope(self._background_error)
         wheel = Wheel(clock.now, asyncio.get_running_loop().call_at)
         below = network if network is not None else KernelNetwork(self._scope.spawn, wheel)
-        self._network = secure_client(below, wheel, [address], tls, tls.alpn if tls is not None else (), emit, wall_s)
+        self._network = secure_client(below, wheel, address.scheme == "tls", tls, tls.alpn if tls is not None else (), emit, wall_s)
         self._current: Hosted | None = None
         self._opened_at = 0.0
         self._failures = 0

@@ -69,6 +69,9 @@ class HoldfastError(Exception):
         retry: whether calling again may be right, from the facts alone.
         retry_after_s: how long the server asks us to wait, in seconds; None when it did not say.
         remote: True when the peer sent this error; it then says nothing about *our* caller's call.
+        connecting: True when there was no connection to send it over, and making one failed.
+        held: True when our own client held the call back, having enough to do; as with `remote`, this says nothing of *our* caller's call.
+        record: the CallRecord of the call it ended, which explains it; None when there was none.
     """
 
     code: CodeName = "unknown"
@@ -88,6 +91,9 @@ class HoldfastError(Exception):
         self.message = message
         self.retry_after_s = retry_after_s
         self.remote = remote
+        self.connecting = False
+        self.held = False
+        self.record: object = None
         if executed is not None and executed != self.executed:
             self.executed = executed
             if self.retry != "never":

@@ -95,6 +95,110 @@ class CallRetried(Fact, frozen=True, gc=False):
     backoff_s: float
 
 
+class CallHedged(Fact, frozen=True, gc=False):
+    """A call was sent a second time beside the first, which was slow. `after_s` is how long the first had been under way."""
+
+    method: str
+    after_s: float
+
+
+class RetryDenied(Fact, frozen=True, gc=False):
+    """An attempt failed and was not followed by another, though its kind of failure may be tried again.
+
+    `reason`: attempts, deadline, budget, not_idempotent, never. With `enforced` False it is what would have been: the policy is in shadow.
+    """
+
+    method: str
+    reason: str
+    enforced: bool = True
+
+
+class CallHeldBack(Fact, frozen=True, gc=False):
+    """A call was refused by the client itself, before it left. `by`: throttle, limit, bulkhead, breaker, queue.
+
+    With `enforced` False it went all the same: the policy is in shadow.
+    """
+
+    method: str
+    by: str
+    enforced: bool = True
+
+
+class CallExplained(Fact, frozen=True):
+    """One call, with all that explains it: a `handler.CallRecord`. Told of one call in many, and of those that failed."""
+
+    record: object
+
+
+class FallbackUsed(Fact, frozen=True, gc=False):
+    """A call failed with `code`, and its caller was given the fallback value instead."""
+
+    method: str
+    code: CodeName | str
+
+
+class BreakerChanged(Fact, frozen=True, gc=False):
+    """A node's breaker is now `open`, `probing` or `closed`. `reason` says why; `open_s` how long it stays open.
+
+    With `enforced` False nothing is kept from the node: the policy is in shadow, or the node is the only one.
+    """
+
+    node: str
+    state: str
+    reason: str
+    open_s: float = 0.0
+    enforced: bool = True
+
+
+class NodeChanged(Fact, frozen=True, gc=False):
+    """A node is now `idle`, `connecting`, `ready`, `draining`, `down` or `gone`. `reason` is for people."""
+
+    node: str
+    state: str
+    reason: str = ""
+
+
+class NodeEjected(Fact, frozen=True, gc=False):
+    """A node does so much worse than the others that it gets no calls for `for_s` seconds. With `enforced` False it still does."""
+
+    node: str
+    reason: str
+    for_s: float
+    enforced: bool = True
+
+
+class NodesChanged(Fact, frozen=True, gc=False):
+    """The set of nodes is another one. `held` of those that are gone by the source's word are kept for now: too many went at once."""
+
+    nodes: int
+    added: int
+    removed: int
+    held: int = 0
+
+
+class ResolveFailed(Fact, frozen=True, gc=False):
+    """The nodes of a name could not be found; the last good set stays in use, and we ask again after `retry_in_s`."""
+
+    source: str
+    reason: str
+    retry_in_s: float
+
+
+class PanicChanged(Fact, frozen=True, gc=False):
+    """Fewer than half of the nodes are usable (`on`), so all that are connected get calls; or that is over."""
+
+    on: bool
+    usable: int
+    nodes: int
+
+
+class LimitChanged(Fact, frozen=True, gc=False):
+    """The adaptive limit of calls in flight moved. With `enforced` False it holds nobody back."""
+
+    limit: int
+    enforced: bool = True
+
+
 class CallShed(Fact, frozen=True, gc=False):
     """A call was refused before any work was done for it. `reason`: expired, handlers_full, draining, threads_full."""
 

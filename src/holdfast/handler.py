@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .errors import ConfigError, HoldfastError
+from .errors import ConfigError, HoldfastError, Overloaded
 
 Shape = Literal["unary", "server_stream", "client_stream", "duplex"]
 Attempt = Literal["original", "retry", "hedge"]
@@ -25,6 +25,68 @@ class MethodInfo(msgspec.Struct, frozen=True):
     name: str
     shape: Shape = "unary"
     idempotent: bool = False
+
+
+Mode = Literal["off", "shadow", "enforce"]
+"""Of a policy: not there, deciding but not acting (what it would have done is counted), or acting."""
+
+
+class AttemptRecord(msgspec.Struct):
+    """One sending of a call, as the record tells it. Times are seconds since the call began.
+
+    Attributes:
+        node: where it went; empty when it went nowhere.
+        compared: the nodes that were looked at, with their loads when they were.
+        why: why this one: `only`, `p2c`, `probe`, `panic`, the picker's name, or `waited` for a connection.
+        sent_s: when it was handed to the connection; None when it never was.
+        queue_s: of that, how long it waited for a connection or for room on one.
+        backoff_s: how long the call paused before it.
+        left_s: what was left of the deadline when it was sent; None when there is none.
+        outcome: `ok`, a code, `cancelled`, `superseded`; empty while it is under way.
+    """
+
+    kind: Attempt
+    began_s: float
+    node: str = ""
+    compared: tuple[tuple[str, float], ...] = ()
+    why: str = ""
+    sent_s: float | None = None
+    queue_s: float = 0.0
+    backoff_s: float = 0.0
+    left_s: float | None = None
+    ended_s: float | None = None
+    outcome: str = ""
+    executed: str = ""
+    message: str = ""
+
+
+class CallRecord(msgspec.Struct):
+    """What explains one call: where it went, what it waited for, and why it ended as it did.
+
+    Attributes:
+        began_at: when, on the client's monotonic clock.
+        deadline_s: seconds the caller gave it; None for ever.
+        attempts: in the order they began.
+        denied: why no further attempt was made: `budget`, `attempts`, `deadline`, `not_idempotent`, `never`; empty when none was wanted.
+        hedging: why it was not hedged, or empty: `off`, `not_idempotent`, `no_history`, `budget`, `deadline`, `no_other_node`.
+        budget: what the retry budget held when it was last asked, in retries.
+        code: `ok`, a code, or `cancelled`; empty while it is under way.
+        hops: what the server says of the calls it made to answer, when it was asked.
+    """
+
+    method: str
+    number: int
+    began_at: float
+    deadline_s: float | None
+    attempts: list[AttemptRecord] = []
+    denied: str = ""
+    hedging: str = ""
+    budget: float | None = None
+    code: str = ""
+    duration_s: float | None = None
+    queue_us: int | None = None
+    run_us: int | None = None
+    hops: list[CallRecord] = []
 
 
 class Request(msgspec.Struct):
@@ -44,6 +106,17 @@ class Request(msgspec.Struct):
         extra: what the terminal handler needs and no layer reads: metadata and trace as they travel.
         stream: how the terminal handler opens it, when it streams; None for a unary call.
         on_trailers: told what the server says beside its answer, for the terminal handler.
+        waiting_max: how many calls may wait for a connection with it; None for as many as configured.
+        hedge: whether it may be sent a second time beside a slow first one, if its method may.
+        key: what a picker that hashes goes by; None when the call has none.
+        tried: the nodes its attempts went to, newest last, the same list for all of them; another node is preferred.
+        fallback: what its caller is given when it cannot be made; None for the error.
+        on_record: told the record when the call is over.
+        hops: of the call being answered, where the record goes too; None when nobody asked.
+        record: what explains the call; None when nobody will ask.
+        trial: of that, the attempt under way.
+        maybe: whether an earlier attempt may have been executed, or is under way: only where it is idempotent may another one run.
+        once: the nodes it was sent to that do not call it idempotent, the same list for all its attempts; then no further one may run.
     """
 
     info: MethodInfo
@@ -59,6 +132,22 @@ class Request(msgspec.Struct):
     extra: Any = None
     stream: Any = None
     on_trailers: Any = None
+    waiting_max: int | None = None
+    hedge: bool = True
+    key: str | None = None
+    tried: list[Any] = []
+    fallback: Any = None
+    on_record: Any = None
+    hops: list[Any] | None = None
+    record: CallRecord | None = None
+    trial: AttemptRecord | None = None
+    maybe: bool = False
+    once: list[str] = []
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may be executed again: by the word of its method, and of every node that has had it."""
+        return self.idempotent and not self.once
 
 
 class Reply(msgspec.Struct):
@@ -107,6 +196,16 @@ class Stack:
         self._require(role)
         return Stack(p for p in self._placed if p.role != role)
 
+    def before(self, role: str, placed: Placed) -> Stack:
+        """Return the stack with one more layer, right outside of that role: calls come to it first."""
+        at = self._require(role)
+        return Stack((*self._placed[:at], placed, *self._placed[at:]))
+
+    def after(self, role: str, placed: Placed) -> Stack:
+        """Return the stack with one more layer, right inside of that role: what that lets through comes to it."""
+        at = self._require(role) + 1
+        return Stack((*self._placed[:at], placed, *self._placed[at:]))
+
     def around(self, handler: Handler) -> Handler:
         """Return `handler` with every layer around it."""
         for placed in reversed(self._placed):
@@ -117,10 +216,20 @@ class Stack:
         """One line per layer, in request order: the role and why it stands there."""
         return "\n".join(f"{p.role:<12} {p.why}" for p in self._placed)
 
-    def _require(self, role: str) -> None:
-        if all(p.role != role for p in self._placed):
-            known = ", ".join(p.role for p in self._placed) or "none"
-            raise ConfigError(f"the stack has no role {role!r}; it has {known}")
+    def _require(self, role: str) -> int:
+        """Return where that role stands."""
+        for at, placed in enumerate(self._placed):
+            if placed.role == role:
+                return at
+        known = ", ".join(p.role for p in self._placed) or "none"
+        raise ConfigError(f"the stack has no role {role!r}; it has {known}")
+
+
+def held_back(message: str) -> Overloaded:
+    """Return the error for a call that our own client does not send, for it has enough to do."""
+    error = Overloaded(message)
+    error.held = True
+    return error
 
 
 def maybe_executed(error: HoldfastError, why: str) -> HoldfastError:

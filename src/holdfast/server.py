@@ -19,7 +19,7 @@ import msgspec
 from .clock import Clock, Streams, SystemClock, wall_s
 from .config import ServerConfig
 from .control.wheel import Wheel
-from .errors import ConfigError
+from .errors import ConfigError, Unavailable
 from .facts import Draining, Emit, Listening, Stopped, discard
 from .net import link as net_link
 from .net.address import Address, parse_address
@@ -27,6 +27,7 @@ from .net.hosted import Hosted, ProtocolFactory, check_factory, endpoints_gone, 
 from .net.network import KernelNetwork
 from .net.refusals import RefusalFold
 from .net.secure import HOLDFAST, check_tls, secure_server
+from .net.timing import LoopTimer
 from .net.trust import TlsConfig, TlsContexts
 from .rpc.desk import Desk
 from .rpc.responder import ResponderSession
@@ -87,6 +88,7 @@ class Server:
         self._states: dict[str, Mapping[type, Any]] = {}
         self._desk: Desk | None = None
         self._closing: asyncio.Future[None] | None = None
+        self._cut = False
 
     # ------------------------------------------------------------------ opening
 
@@ -108,7 +110,7 @@ class Server:
             service.check()
         router = self._router()
         scope = Scope(self._background_error)
-        wheel = Wheel(self._clock.now, loop.call_at)
+        wheel = self._wheel(loop)
         instance = self._rng.stream("instance").getrandbits(128).to_bytes(16)
         settings = msgspec.structs.replace(config.wire, instance=instance)
         told = RefusalFold(self._emit, wheel)
@@ -134,17 +136,15 @@ class Server:
             threads_max=config.threads_max,
             threads_queue_max=config.threads_queue_max,
             debug=config.debug,
+            explain_to=config.explain_to,
         )
-        for service in self._services:
-            self._states[service.name] = await self._stack.enter_async_context(service.open())
-        network = self._network if self._network is not None else KernelNetwork(scope.spawn, wheel)
-        protocols = HOLDFAST if self._factory is None else self._tls.alpn if self._tls is not None else ()
-        network, self._contexts = secure_server(network, wheel, self._bind, self._tls, protocols, self._emit, wall_s)
-        if self._contexts is not None:
-            self._stack.callback(self._contexts.close)
+        await self._open_services()
+        network = self._secured(self._network if self._network is not None else KernelNetwork(scope.spawn, wheel), wheel)
 
         def make_session() -> ResponderSession | Hosted:
             session: ResponderSession | Hosted
+            if self._cut:  # it was accepted before, and nobody is left to close it
+                raise Unavailable("the server is closed")
             if self._factory is None:
                 session = ResponderSession(shared, desk, self._session_closed)
                 self._strangers[session] = None
@@ -161,6 +161,22 @@ class Server:
                 listening = await network.listen(address, make_session, config.listen, told, when_full)
             self._listeners.append(listening)
             self._emit(Listening(str(listening.address)))
+
+    def _secured(self, network: net_link.Network, wheel: Wheel) -> net_link.Network:
+        protocols = HOLDFAST if self._factory is None else self._tls.alpn if self._tls is not None else ()
+        network, self._contexts = secure_server(network, wheel, self._bind, self._tls, protocols, self._emit, wall_s)
+        if self._contexts is not None:
+            self._stack.callback(self._contexts.close)
+        return network
+
+    async def _open_services(self) -> None:
+        for service in self._services:
+            self._states[service.name] = await self._stack.enter_async_context(service.open())
+
+    def _wheel(self, loop: asyncio.AbstractEventLoop) -> Wheel:
+        timer = LoopTimer(loop)
+        self._stack.callback(timer.close)  # the last thing there is to close: what still ends does it in time
+        return Wheel(self._clock.now, timer.call_at)
 
     def _make_room(self) -> bool:
         """Cut whoever has been here longest without saying hello; one who has said it is a stranger no more."""
@@ -303,6 +319,7 @@ class Server:
 
     async def _shut(self, grace_s: float) -> None:
         """Close everything there is, in reverse order, whatever state it is in. Handlers have `grace_s` to end."""
+        self._cut = True
         for listening in self._listeners:
             listening.close()
         for session in list(self._sessions):

@@ -20,7 +20,7 @@ import sys
 import types
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context, ContextVar
+from contextvars import Context
 from typing import Any, Protocol
 
 SUSPENDED: Any = object()
@@ -102,10 +102,9 @@ class HandlerTask(asyncio.Task[Any]):
         owner: HandlerOwner,
         call: Any,
         context: Context,
-        var: ContextVar[Any],
-        value: Any,
+        mark: Callable[[Any], object],
     ) -> Any:
-        """Run a coroutine up to its end or its first suspension, in that context and with `var` set in it.
+        """Run a coroutine up to its end or its first suspension, in that context, after `mark(call)` in it.
 
         Returns: its result, or SUSPENDED: then it goes on as a task, and the owner is told how it ends.
         Raises: what the coroutine raised. Must be called once, from a callback of the loop, not from inside a task.
@@ -115,18 +114,17 @@ class HandlerTask(asyncio.Task[Any]):
         self._owner = owner
         self.call = call
         self._ctx = context
-        self._made = False
-        self.suspended = False
+        self._made = self.suspended = False
         if not INLINE_STEPS:
-            return self._start_later(var, value)
+            return self._start_later(mark)
         _enter_task(loop, self)
         try:
-            context.run(var.set, value)
+            context.run(mark, call)
             first = context.run(coro.send, None)
         except StopIteration as stop:
             _leave_task(loop, self)
-            self._first = stop.value  # for who kept the task and asks it later
-            return stop.value
+            result = self._first = stop.value  # for who kept the task and asks it later
+            return result
         except BaseException:
             _leave_task(loop, self)
             self._first = None
@@ -142,9 +140,9 @@ class HandlerTask(asyncio.Task[Any]):
         self._make()
         return SUSPENDED
 
-    def _start_later(self, var: ContextVar[Any], value: Any) -> Any:
+    def _start_later(self, mark: Callable[[Any], object]) -> Any:
         """Be a plain task from the beginning: the loop takes the first step too."""
-        self._ctx.run(var.set, value)
+        self._ctx.run(mark, self.call)
         self.suspended = True
         self._first, self._awaits = None, False
         self._make()

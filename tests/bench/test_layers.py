@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import layer_features, layer_parts, layers
+from bench import layer_features, layer_parts, layer_stack, layers
 from bench.layer_features import BASE, FEATURES, IN_FLIGHT, Echo, Feature
 from bench.processes import WrongReply
 from holdfast import Client, ClientConfig
@@ -28,6 +28,8 @@ LAYERS = "caller unary codec_client session_client wire_client link wire_server 
 WHOLES = "sum whole rest bare over_bare"
 ADDED = "again metrics view trailers by_name metadata deadline no_deadline keyword arguments context sync suspend checksum inside"
 SUMS = {"caller": 0.5, "unary+": 4.0, "codec_client": 0.5, "session_client+": 2.0, "wire_client": 1.0, "link": 0.25, "wire_server": 1.0}
+STACK = "pick_few attempt_few purse_few stack_few pick_many stack_many change"
+SUMS |= dict.fromkeys(STACK.split(), 1.0)
 SUMS |= {"codec_server": 0.5, "server+": 4.0, "handler_task+": 1.0, "handler": 0.25, "wake_up": 0.5, "bare": 2.0}
 
 
@@ -47,6 +49,8 @@ def test_every_row_is_there_and_no_layer_is_more_than_the_whole(tmp_path: Path, 
     rows = said["rows"]
     assert [each["key"] for each in rows if each["part"] == "layer"] == LAYERS.split()
     assert [each["key"] for each in rows if each["part"] == "whole"] == WHOLES.split()
+    assert [each["key"] for each in rows if each["part"] == "stack"] == STACK.split()
+    assert all(each["us"] > 0 for each in rows if each["part"] == "stack")
     assert [each["key"] for each in rows if each["part"] == "feature"] == ["base", *ADDED.split()]
     whole = next(each for each in rows if each["key"] == "whole")
     assert whole["us"] > 0
@@ -211,3 +215,16 @@ def test_a_run_of_nothing_is_refused(words: list[str], capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         layers.main(words)
     assert "must be at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [layer_stack.FEW, layer_stack.MANY])
+def test_the_stack_that_is_measured_is_the_real_one(count: int) -> None:
+    """Each machine has counted every call, as it counts them on the merged way."""
+    machines = layer_stack.Machines(count)
+    calls = 2 * count
+    before = [(node.attempts, node.gate.good) for node in machines.nodes]
+    for drive in (layer_stack.pick, layer_stack.attempt, layer_stack.purse):
+        drive(machines, 1.0, calls)
+    assert [(node.attempts, node.gate.good) for node in machines.nodes] == [(attempts + 2, good + 2) for attempts, good in before]
+    assert all(node.pending == 0 for node in machines.nodes)
+    assert (machines.budget.calls, machines.throttle.accepts) == (calls, calls)

@@ -197,3 +197,71 @@ def test_the_last_line_says_how_long_it_took_here_and_there(address: str) -> Non
     assert done.stdout == b"9.5\n"
     last = done.stderr.decode().splitlines()[-1]
     assert re.fullmatch(r"ok in \S+ \(at the server: waited \S+, ran \S+; its load is \d+%\)", last)
+
+
+def test_a_trace_goes_to_stderr_and_leaves_stdout_alone(address: str) -> None:
+    done = holdfast("call", address, "shop.price", "sku=A", "--trace")
+    assert (done.returncode, done.stdout) == (0, b"9.5\n")
+    said = done.stderr.decode().splitlines()
+    assert re.fullmatch(r"shop\.price: ok after [\d.]+ ms, 1 attempt, deadline [\d,.]+ ms", said[0])
+    assert f"#1 pick {address}: the only one that takes calls" in said[1]
+    assert "#1 sent, deadline left" in said[2]
+    assert "at the server: waited" in said[3]
+    assert "#1 answered" in said[4]
+
+
+def test_with_json_the_trace_is_one_object_on_stderr(address: str) -> None:
+    done = holdfast("call", address, "shop.upload", "name=a", "-", "--trace", "--json", stdin=b"xyz")
+    assert (done.returncode, done.stdout) == (0, b'{"a":3}\n')
+    (record,) = [json.loads(line)["trace"] for line in done.stderr.splitlines()]
+    assert (record["method"], record["code"], record["hops"]) == ("shop.upload", "ok", [])
+    (attempt,) = record["attempts"]
+    assert (attempt["node"], attempt["outcome"]) == (address, "ok")
+    assert attempt["sent_s"] <= attempt["ended_s"] <= record["duration_s"]
+
+
+def test_a_call_that_fails_is_traced_and_then_told_as_ever(address: str) -> None:
+    done = holdfast("call", address, "shop.refuse", "why=sold out", "--trace")
+    assert (done.returncode, done.stdout) == (1, b"")
+    *trace, last = done.stderr.decode().splitlines()
+    assert last == "holdfast: aborted: sold out"
+    assert trace[0].startswith("shop.refuse: aborted after")
+    assert any(line.endswith("#1 failed: aborted, executed: sold out") for line in trace)
+    assert any("not tried again: trying again would not help with this error" in line for line in trace)
+    as_json = holdfast("call", address, "shop.sleep", "--deadline", "50ms", "--trace", "--json")
+    assert json.loads(as_json.stdout)["error"]["code"] == "deadline_exceeded"
+    assert json.loads(as_json.stderr.splitlines()[0])["trace"]["code"] == "deadline_exceeded"
+
+
+def test_a_call_over_two_nodes_of_which_one_is_down_says_which_it_took(address: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        down = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
+        done = holdfast("call", f"{down},{address}", "shop.price", "sku=A", "--trace")
+    assert done.returncode == 0
+    assert f"#1 pick {address}" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["shop.watch", "since=5"], "no trace: shop.watch answers with a stream, of which no record is kept"),
+        (["shop.place", "ordr.id=1"], "no trace: no call was made"),
+    ],
+)
+def test_without_a_record_it_says_why(address: str, words: list[str], why: str) -> None:
+    done = holdfast("call", address, *words, "--trace")
+    assert done.stderr.decode().splitlines()[0] == why
+    done = holdfast("call", address, *words, "--trace", "--json")
+    assert json.loads(done.stderr.splitlines()[0]) == {"trace": None, "why": why.removeprefix("no trace: ")}
+
+
+def test_when_nobody_is_there_the_trace_says_where_to_look() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        where = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
+        done = holdfast("call", where, "shop.place", "--trace", "--deadline", "2s")
+    assert done.returncode == 3
+    told, last = done.stderr.decode().splitlines()
+    assert told == f"no trace: no call was made; `holdfast check --stack {where} --connect` shows how the nodes are"
+    assert last.startswith("holdfast: unavailable: ")

@@ -62,7 +62,7 @@ def test_the_line_in_the_groups_help_is_the_verbs_own(verb: str, capsys: pytest.
     ("words", "message"),
     [
         (["srve"], "there is no verb 'srve', did you mean 'serve'?"),
-        (["zzz"], "the verbs are bench, call, serve"),
+        (["zzz"], "the verbs are bench, call, check, serve, sim"),
         (["serve"], "Missing argument 'MODULE[:ATTR]'"),
         (["serve", "x", "--drain", "5"], "write a number and a unit, such as 250ms"),
         (["serve", "x", "--workers", "0"], "--workers"),

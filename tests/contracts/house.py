@@ -32,7 +32,7 @@ MODULES = (
     "testing",
 )
 PACKAGES = (
-    *("control", "framing", "net", "wire", "rpc", "policy", "balance", "guard", "observe", "runtime", "store", "sim"),
+    *("control", "framing", "net", "wire", "rpc", "policy", "balance", "guard", "observe", "runtime", "store", "sim", "calling"),
     *("adapt", "proxy", "admin", "tools", "cli"),
 )
 

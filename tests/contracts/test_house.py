@@ -13,7 +13,9 @@ from tests.contracts import house
 
 # A file or function that must be longer than the budget, and why. At most one hard file per package.
 LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "calling/path.py:unary": "the way of nearly all calls, written out: a function for each part would cost more than what is in it",
+}
 
 # Files whose test stands elsewhere, or that have nothing to test on their own.
 TESTED_ELSEWHERE: dict[str, str] = {

@@ -50,8 +50,17 @@ MORE_BREAKS = [
     ("framing/planted.py", "control"),
     ("framing/planted.py", "net"),
     ("wire/planted.py", "framing"),
+    ("policy/planted.py", "balance"),
+    ("policy/planted.py", "calling"),
     ("balance/planted.py", "net"),
     ("balance/planted.py", "wire"),
+    ("balance/planted.py", "rpc"),
+    ("balance/planted.py", "policy"),
+    ("rpc/planted.py", "balance"),
+    ("rpc/planted.py", "calling"),
+    ("calling/planted.py", "wire"),
+    ("calling/planted.py", "runtime"),
+    ("calling/planted.py", "sim"),
     ("guard/planted.py", "net"),
     ("guard/planted.py", "rpc"),
     ("net/planted.py", "wire"),
@@ -142,6 +151,13 @@ def test_an_indirect_import_breaks_a_wall(copy: Path) -> None:
     plant(copy, "tasks.py", "from .net import planted")
     plant(copy, "net/planted.py", "")
     assert "any-protocol" in broken_contracts(copy)
+
+
+@pytest.mark.parametrize("key", sorted(CONTRACTS))
+def test_calling_stands_in_every_wall_that_names_the_client_it_is_a_part_of(key: str) -> None:
+    for side in ("source_modules", "forbidden_modules"):
+        named = CONTRACTS[key].get(side, [])
+        assert "holdfast.client" not in named or "holdfast.calling" in named, f"contract {key}: add holdfast.calling to {side}"
 
 
 def test_a_package_that_is_not_in_the_plan_is_refused(copy: Path, standing: list[str]) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 import holdfast
 from holdfast import Client, Service, testing
+from holdfast.calling.nodes import NodeStatus
+from holdfast.handler import AttemptRecord, CallRecord
 from tests.docs.tables import LANGUAGES, keywords, reference, rows, words
 
 DOCUMENTED: dict[str, Callable[..., object]] = {
@@ -34,6 +37,13 @@ def test_every_keyword_stands_on_the_page_with_its_default(name: str, language: 
         simple = says[words(keyword)[0]]
         if simple is None or isinstance(simple, (bool, int)):
             assert LITERALS[default.strip("`")] is simple, keyword
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("struct", [NodeStatus, CallRecord, AttemptRecord])
+def test_every_field_of_what_users_are_told_stands_on_the_page_in_order(struct: type[msgspec.Struct], language: str) -> None:
+    table = rows(reference(language, "api.md"), under=struct.__name__)
+    assert [field for row in table for field in words(row[0])] == list(struct.__struct_fields__)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

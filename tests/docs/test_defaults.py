@@ -11,33 +11,58 @@ import pytest
 
 import holdfast
 from holdfast import config as config_module
+from holdfast.balance import eject, endpoint, listing, pool
+from holdfast.balance.balancer import BalanceConfig
+from holdfast.balance.eject import EjectConfig
+from holdfast.balance.members import MembersConfig
+from holdfast.balance.picker import SlowStart
+from holdfast.balance.pool import PoolConfig
+from holdfast.balance.resolve import ResolveConfig
+from holdfast.calling import nodes
 from holdfast.config import ClientConfig, ServerConfig
+from holdfast.control import gradient
+from holdfast.control.budget import BudgetConfig
 from holdfast.framing import delimited, lengths
 from holdfast.net import census, door, eyeballs, framed, hello, link, listener, resolver, tcp, trust
 from holdfast.net.options import ConnectOptions, ListenOptions, StreamOptions
 from holdfast.net.trust import TlsConfig
+from holdfast.policy import hedge
+from holdfast.policy.breaker import BreakerConfig
+from holdfast.policy.fallback import FallbackConfig
+from holdfast.policy.hedge import HedgeConfig
+from holdfast.policy.limit import LimitConfig
 from holdfast.policy.retry import RetryConfig
-from holdfast.rpc import caller, codes, session
+from holdfast.policy.throttle import ThrottleConfig
+from holdfast.rpc import caller, codes, hops, session
 from holdfast.rpc.dialer import DialConfig
 from holdfast.rpc.session import SessionShared
-from holdfast.wire import Settings
+from holdfast.wire import Settings, frames, status
 from tests.docs.tables import LANGUAGES, reference, rows, words
 
 UNITS = {"s": 1, "KiB": 2**10, "MiB": 2**20}
-NESTED = {"wire", "listen", "connect", "datagrams", "dial", "retry"}
+POLICIES = (RetryConfig, BudgetConfig, HedgeConfig, BreakerConfig, ThrottleConfig, LimitConfig, FallbackConfig)
+NODES = (BalanceConfig, EjectConfig, ResolveConfig, MembersConfig, PoolConfig)
 IDENTITY = {"instance", "name", "catalogue", "codec", "features"}
 """Settings that say who somebody is; nobody chooses a limit there."""
 PARTS = {"loop", "wheel", "emit", "settings", "budget", "settled", "cancels_per_s", "pings_per_s", "checksum"}
 """Of SessionShared: what the roofs hand in, some of it from the configuration, where it has its row."""
 
 
+def nested(config: type) -> dict[str, type]:
+    """The configs inside of a config, by field: each has its own table."""
+    made = config()
+    return {f.name: type(getattr(made, f.name)) for f in dataclasses.fields(config) if isinstance(getattr(made, f.name), msgspec.Struct)}
+
+
 def dataclass_defaults(config: type) -> dict[str, object]:
-    return {f"{config.__name__}.{f.name}": f.default for f in dataclasses.fields(config) if f.name not in NESTED}
+    return {f"{config.__name__}.{f.name}": f.default for f in dataclasses.fields(config) if f.name not in nested(config)}
 
 
 def struct_defaults(config: type[msgspec.Struct]) -> dict[str, object]:
-    fields = msgspec.structs.fields(config)
-    return {f"{config.__name__}.{f.name}": f.default for f in fields if f.name not in IDENTITY | PARTS}
+    fields = [f for f in msgspec.structs.fields(config) if f.name not in IDENTITY | PARTS]
+    return {
+        f"{config.__name__}.{f.name}": f.default if f.default_factory is msgspec.NODEFAULT else repr(f.default_factory()) for f in fields
+    }
 
 
 def code_says() -> dict[str, object]:
@@ -54,8 +79,16 @@ def code_says() -> dict[str, object]:
     says |= {f"resolver.{name}": getattr(resolver, name) for name in ("THREADS_MAX", "WAITING_MAX")}
     says |= {f"tcp.{name}": getattr(tcp, name) for name in ("LINGER_S", "LINGER_MAX_BYTES")}
     says |= {"eyeballs.TARGETS_MAX": eyeballs.TARGETS_MAX, "door.LEAVING_MAX": door.LEAVING_MAX}
-    for struct in (link.DatagramOptions, RetryConfig, DialConfig, Settings, SessionShared):
+    for struct in (link.DatagramOptions, *POLICIES, *NODES, DialConfig, Settings, SessionShared):
         says |= struct_defaults(struct)
+    says |= {f"endpoint.{name}": getattr(endpoint, name) for name in ("TAU_S", "SEED_S", "PENALTY_S", "PENALTY_MAX_S", "ASKED_MIN_S")}
+    says |= {f"eject.{name}": getattr(eject, name) for name in ("PRIOR", "PEERS_MIN", "PEER_ATTEMPTS_MIN")}
+    says |= {f"listing.{name}": getattr(listing, name) for name in ("FILE_MAX_BYTES", "NODES_MAX")}
+    says |= {f"pool.{name}": getattr(pool, name) for name in ("CONNECTIONS_LIMIT", "DRAINING_MAX")}
+    says |= {f"hedge.{name}": getattr(hedge, name) for name in ("METHODS_MAX", "FULLNESS_MIN")}
+    says |= {"SlowStart.min_factor": SlowStart().min_factor, "nodes.LAG_S": nodes.LAG_S, "gradient.SLOW_S": gradient.SLOW_S}
+    says |= {"hops.HOPS_MAX": hops.HOPS_MAX, "status.HOPS_MAX_BYTES": status.HOPS_MAX_BYTES}
+    says |= {"frames.TRAILERS_MAX_BYTES": frames.TRAILERS_MAX_BYTES, "session.SILENT_S": session.SILENT_S}
     says |= {f"link.{name}": getattr(link, name) for name in ("SEND_STALL_S", "HIGH_WATER_BYTES", "LOW_WATER_BYTES")}
     says |= {"config.FRAME_MAX_BYTES": config_module.FRAME_MAX_BYTES}
     says |= {"session.WRITE_BYTES": session.WRITE_BYTES, "caller.LINE_MAX": caller.LINE_MAX}
@@ -86,6 +119,12 @@ def value_of(cell: str) -> float | str | None:
 def test_every_default_stands_on_the_page_with_its_value(language: str) -> None:
     page_says = {words(item)[0]: value_of(default) for item, default, _ in rows(reference(language, "defaults.md"))}
     assert page_says == code_says()
+
+
+@pytest.mark.parametrize("config", [ClientConfig, ServerConfig])
+def test_a_config_inside_of_a_config_is_among_those_that_are_looked_at(config: type) -> None:
+    covered = {name.partition(".")[0] for name in code_says()}
+    assert {kind.__name__ for kind in nested(config).values()} <= covered
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

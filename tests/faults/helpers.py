@@ -50,7 +50,8 @@ class Rig:
 
     @property
     def ours(self) -> CallerSession:
-        session = self.client._core.dialer.session
+        dialer = self.client._core.dialer
+        session = dialer.session or next(reversed(dialer.sessions), None)  # or the one that is going
         assert session is not None
         return session
 

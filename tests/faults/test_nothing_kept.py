@@ -10,8 +10,8 @@ import pytest
 
 import holdfast
 from holdfast import Context, Refused, Service
-from holdfast.rpc.caller import Outcall
 from holdfast.rpc.desk import Incall
+from holdfast.rpc.outcall import Outcall
 from holdfast.rpc.streams import ItemBuffer
 from holdfast.tasks import HandlerTask
 

@@ -147,6 +147,20 @@ async def test_a_name_is_looked_up_and_its_addresses_tried_in_turn() -> None:
         here.connected.append(receiver)
 
 
+async def test_what_a_name_stands_for_can_be_read_back_and_connected_to() -> None:
+    def look(host: str, port: int, passive: bool) -> list[Target]:
+        return [
+            Target(socket.AF_INET, ("192.0.2.7", port)),
+            Target(socket.AF_INET6, ("2001:db8::7", port, 0, 0)),
+            Target(socket.AF_INET6, ("fe80::7", port, 0, 3)),
+        ]
+
+    async with place("tcp4", resolver=Resolver(look)) as here:
+        found = await here.network.lookup(parse_address("tcp://shop.test:7000"))
+        assert [str(each) for each in found] == ["tcp://192.0.2.7:7000", "tcp://[2001:db8::7]:7000", "tcp://[fe80::7%3]:7000"]
+        assert [parse_address(str(each)) for each in found] == found
+
+
 @pytest.mark.both_loops
 async def test_when_no_address_of_a_name_answers_each_is_told() -> None:
     async with place("tcp4", resolver=names("::1", "127.0.0.1")) as here:

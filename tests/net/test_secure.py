@@ -467,8 +467,8 @@ async def test_the_roofs_get_tls_only_where_an_address_asks_for_it() -> None:
     below, _, wheel = in_memory()
     plain, secure = _addresses("tcp://127.0.0.1:1", "tls://127.0.0.1:1")
     rest = (HOLDFAST, lambda _: None, lambda: 0.0)
-    assert secure_client(below, wheel, [plain], None, *rest) is below
-    assert isinstance(secure_client(below, wheel, [secure], None, *rest), SecureNetwork)
+    assert secure_client(below, wheel, False, None, *rest) is below
+    assert isinstance(secure_client(below, wheel, True, None, *rest), SecureNetwork)
     assert secure_server(below, wheel, [plain], None, *rest) == (below, None)
     network, contexts = secure_server(below, wheel, [plain, secure], papers().serving(), *rest)
     assert isinstance(network, SecureNetwork)

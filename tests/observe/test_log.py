@@ -10,18 +10,30 @@ from datetime import UTC, datetime
 
 import pytest
 
+from holdfast import facts
 from holdfast.facts import (
+    BreakerChanged,
     CallEnded,
+    CallExplained,
+    CallHedged,
+    CallHeldBack,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
     Fact,
     HandlerFailed,
     Listening,
+    NodeChanged,
+    NodeEjected,
+    NodesChanged,
+    PanicChanged,
     ProtocolFailed,
+    ResolveFailed,
+    RetryDenied,
     SignalReceived,
 )
-from holdfast.observe.log import LEVELS, TRACEBACK_MAX_CHARS, VALUE_MAX_CHARS, JsonLog, Log, TextLog, event_name
+from holdfast.handler import AttemptRecord, CallRecord
+from holdfast.observe.log import LEVELS, TRACEBACK_MAX_CHARS, VALUE_MAX_CHARS, JsonLog, Log, TextLog, event_name, level_of
 
 NOON = datetime(2026, 1, 31, 12, 4, 31, 123456, tzinfo=UTC)
 
@@ -226,3 +238,112 @@ def test_colour_only_when_asked() -> None:
     text_log(out, colour=True)(failed())
     assert out.getvalue().startswith("\x1b[31m12:04:31.123 handler failed")
     assert "\x1b[0m" in out.getvalue().splitlines()[0]
+
+
+def explained(code: str) -> CallExplained:
+    attempts = [
+        AttemptRecord("original", 0.0, node="tcp://a:1", queue_s=0.002, ended_s=0.1, outcome="unavailable", message="lost"),
+        AttemptRecord("retry", 0.12, node="tcp://b:1", backoff_s=0.02, ended_s=0.2, outcome=code, message="" if code == "ok" else "gone"),
+    ]
+    denied = "" if code == "ok" else "budget"
+    return CallExplained(
+        CallRecord("shop.price", 1, 5.0, 2.0, attempts, denied, budget=None if code == "ok" else 0.0, code=code, duration_s=0.2)
+    )
+
+
+def test_an_explained_call_is_one_line_with_what_applies() -> None:
+    out = io.StringIO()
+    text_log(out)(explained("ok"))
+    assert out.getvalue() == (
+        '12:04:31.123 call explained     method=shop.price code=ok duration_s=0.2 deadline_s=2 attempts=2 nodes="tcp://a:1, tcp://b:1"'
+        " waited_s=0.002 backoff_s=0.02\n"
+    )
+    out = io.StringIO()
+    json_log(out)(explained("unavailable"))
+    assert json.loads(out.getvalue()) == {
+        "event": "call_explained",
+        "at": "2026-01-31T12:04:31.123Z",
+        "method": "shop.price",
+        "code": "unavailable",
+        "duration_s": 0.2,
+        "deadline_s": 2.0,
+        "attempts": 2,
+        "nodes": "tcp://a:1, tcp://b:1",
+        "waited_s": 0.002,
+        "backoff_s": 0.02,
+        "denied": "budget",
+        "budget": 0.0,
+        "error": "gone",
+    }
+
+
+def test_failed_calls_are_warnings_and_sampled_ones_are_not() -> None:
+    out = io.StringIO()
+    log = json_log(out, quiet=True)
+    for code in ("ok", "cancelled", "unavailable"):
+        log(explained(code))
+    assert [json.loads(line)["code"] for line in out.getvalue().splitlines()] == ["unavailable"]
+    assert log.wants(CallExplained)
+
+
+def test_a_storm_of_failed_calls_does_not_flood_the_log() -> None:
+    out = io.StringIO()
+    log = json_log(out, lines_per_s=10.0, burst=5)
+    for _ in range(10_000):
+        log(explained("unavailable"))
+    log.close()
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 6
+    assert json.loads(lines[-1])["suppressed"] == 9_995
+
+
+@pytest.mark.parametrize(
+    ("fact", "level"),
+    [
+        (BreakerChanged("a", "open", "5 failures in a row", 5.0), "warning"),
+        (BreakerChanged("a", "open", "5 failures in a row", 5.0, enforced=False), "info"),
+        (BreakerChanged("a", "probing", "its time is over"), "debug"),
+        (BreakerChanged("a", "closed", "the probe was answered"), "info"),
+        (NodeChanged("a", "down", "refused"), "warning"),
+        (NodeChanged("a", "ready"), "info"),
+        (NodeChanged("a", "connecting"), "debug"),
+        (NodesChanged(3, 1, 0), "info"),
+        (NodeEjected("a", "fails 40 %", 30.0), "warning"),
+        (NodeEjected("a", "fails 40 %", 30.0, enforced=False), "info"),
+        (PanicChanged(True, 1, 5), "warning"),
+        (PanicChanged(False, 4, 5), "info"),
+        (ResolveFailed("dns+tcp://a", "no such name", 1.0), "warning"),
+        (CallHeldBack("m", "throttle"), "warning"),
+        (CallHeldBack("m", "throttle", enforced=False), "debug"),
+        (CallHedged("m", 0.1), "debug"),
+        (RetryDenied("m", "budget"), "debug"),
+        (Listening("a"), "info"),
+    ],
+)
+def test_how_loud_a_fact_is(fact: Fact, level: str) -> None:
+    assert level_of(fact) == level
+    out = io.StringIO()
+    text_log(out)(fact)
+    assert bool(out.getvalue()) == (level != "debug")
+    text_log(out := io.StringIO(), quiet=True)(fact)
+    assert bool(out.getvalue()) == (level == "warning")
+
+
+def test_no_fact_is_louder_than_its_kind() -> None:
+    order = ["debug", "info", "warning", "error"]
+    quiet = [
+        explained("ok"),
+        NodeChanged("a", "down"),
+        BreakerChanged("a", "open", "r"),
+        CallHeldBack("m", "queue"),
+        PanicChanged(True, 1, 5),
+    ]
+    for fact in quiet:
+        assert order.index(level_of(fact)) <= order.index(LEVELS[type(fact)])
+    assert {kind for kind in LEVELS if kind.__module__ == facts.__name__} <= set(facts.Fact.__subclasses__())
+
+
+def test_a_node_that_is_down_reads_as_its_fields() -> None:
+    out = io.StringIO()
+    text_log(out)(NodeChanged("tcp://a:1", "down", "connection refused"))
+    assert out.getvalue() == '12:04:31.123 node changed       node=tcp://a:1 state=down reason="connection refused"\n'

@@ -9,7 +9,8 @@ from typing import Any
 from holdfast.control.wheel import Wheel
 from holdfast.facts import Fact
 from holdfast.handler import MethodInfo, Request
-from holdfast.rpc.caller import CallerSession, Outcall
+from holdfast.rpc.caller import CallerSession
+from holdfast.rpc.outcall import Outcall
 from holdfast.rpc.session import Session, SessionShared
 from holdfast.wire import ByteBudget, Connection, Event, Settings
 

@@ -9,8 +9,8 @@ import pytest
 
 from holdfast.errors import BadReply, DeadlineExceeded, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.rpc import caller as caller_module
-from holdfast.rpc.caller import Outcall
 from holdfast.rpc.codes import encode_error
+from holdfast.rpc.outcall import Outcall
 from holdfast.rpc.streams import ItemBuffer
 from holdfast.wire import Called, CancelReceived, IncomingCall, Settings, frames
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+import pytest
+
 from holdfast.clock import SystemClock
 from holdfast.errors import MethodNotFound
 from holdfast.facts import discard
@@ -61,3 +63,26 @@ def test_near_names_are_not_looked_for_without_end() -> None:
 
 def test_nobody_is_told_of_calls_when_nobody_listens() -> None:
     assert make_desk().tells_calls is False
+
+
+@pytest.mark.parametrize(
+    ("peer", "local"),
+    [
+        ("tcp://127.0.0.1:1234", True),
+        ("tls://[::1]:1234", True),
+        ("tcp://[::ffff:127.0.0.1]:1234", True),
+        ("unix:///run/shop.sock", True),
+        ("unix://@of its own\n\x1b[31m", True),
+        ("unix://relative", True),
+        ("tcp://10.0.0.7:1234", False),
+        ("tcp://[fe80::1%a-very-long-interface-name]:1234", False),
+        ("", False),
+    ],
+)
+def test_whoever_asks_whatever_its_name_it_is_decided_who_is_told(peer: str, local: bool) -> None:
+    desk = make_desk()
+    assert desk.explains_to(peer) is local
+    desk.explain_to = "all"
+    assert desk.explains_to(peer)
+    desk.explain_to = "nobody"
+    assert not desk.explains_to(peer)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from holdfast.control.wheel import Wheel
 from holdfast.facts import discard
-from holdfast.rpc.caller import CallerSession, Outcall
+from holdfast.rpc.caller import CallerSession
+from holdfast.rpc.outcall import Outcall
 from holdfast.rpc.session import EARLY_CHUNKS, SessionShared
 from holdfast.wire import ByteBudget, Called, Connection, Settings
 

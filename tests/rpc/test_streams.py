@@ -365,3 +365,45 @@ async def test_a_task_that_a_handler_left_behind_does_not_read_for_ever() -> Non
         await asyncio.wait(left)
         assert left[0].cancelled()
         await here.clean()
+
+
+# ------------------------------------------------------------------------------------------- who is told how a stream goes
+
+
+def listened() -> tuple[ItemBuffer, list[object]]:
+    """A buffer, and what was said of it to whoever counts attempts."""
+    buffer, _ = make_buffer()
+    told: list[object] = []
+    buffer.on_first = lambda: told.append("first")
+    buffer.on_end = lambda error, ours: told.append((error, ours))
+    return buffer, told
+
+
+LOST = Unavailable("lost")
+
+ENDS: dict[str, tuple[Callable[[ItemBuffer], object], object]] = {
+    "the server ends it": (lambda buffer: buffer.end(), (None, False)),
+    "it fails": (lambda buffer: buffer.over(LOST), (LOST, False)),
+    "nobody reads it any more": (lambda buffer: buffer.clear(CallState(1)), (None, True)),
+}
+
+
+@pytest.mark.parametrize("items", [0, 1, 3])
+@pytest.mark.parametrize("after", ["", *ENDS])
+@pytest.mark.parametrize("end", ENDS)
+async def test_the_end_of_a_stream_is_told_once_and_it_is_the_first_that_counts(end: str, after: str, items: int) -> None:
+    buffer, told = listened()
+    for _ in range(items):
+        buffer.feed(item(b"x"))
+    way, said = ENDS[end]
+    way(buffer)
+    if after:
+        ENDS[after][0](buffer)
+    assert told == [*(["first"] if items else []), said]
+
+
+async def test_whoever_asks_nothing_is_told_nothing() -> None:
+    buffer, _ = make_buffer()
+    buffer.feed(item(b"x"))
+    buffer.clear(CallState(1))
+    assert (buffer.started, buffer.ended) == (True, True)

@@ -146,6 +146,9 @@ async def views(client: holdfast.Client) -> None:
     assert_type(quick, holdfast.Client)
     assert_type(client.using(deadline=None, idempotent=False, wait_for_ready=False), holdfast.Client)
     assert_type(await quick.bind(Shop).place(Order("o-1", 2)), str)
+    assert_type(client.using(waiting_max=0, hedge=False, key="customer-7", fallback=None, explain=print, trailers=None), holdfast.Client)
+    assert_type([node.next_attempt_in_s for node in client.nodes], list[float | None])
+    assert_type(client.poke(), None)
     client.using(dedline=0.2)  # type: ignore[call-arg]
 
 

@@ -79,5 +79,5 @@ def test_trailers_come_with_the_end_of_a_stream() -> None:
 
 def test_trailers_have_a_bound() -> None:
     server = opened("server")
-    with pytest.raises(ValueError, match="at most 512"):
-        server.send_reply(CallState(), b"", False, bytes(513))
+    with pytest.raises(ValueError, match="at most 8192"):
+        server.send_reply(CallState(), b"", False, bytes(8193))

@@ -2,6 +2,8 @@
 
 Owned here: the order of things: reach the server, learn the method's schema, read the words by it, call, print as it comes. What may never
 happen: a call that leaves with arguments we guessed, or output that waits for a slow reader on the loop's thread.
+
+stdout is the result's alone. How the call went (the trace, the closing line) goes to stderr, after the result and before the error.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ import msgspec
 from ..client import Client, Trailers, connect
 from ..clock import SystemClock
 from ..errors import ConfigError, DeadlineExceeded, HoldfastError, MethodNotFound, Unavailable
+from ..handler import CallRecord
 from ..net.trust import TlsConfig
+from ..observe.explain import timeline
 from ..rpc.catalogue import Catalogue, Entry
 from ..runtime.lifecycle import loop_factory
 from .arguments import Parameter, Signature, from_json, is_bytes, parse_arguments
 from .options import Style, common_options, env_option, is_terminal
 from .pipes import Sink, chunks, lines, open_source, read_whole
 from .results import Form, error_bytes, result_bytes, table
+from .text import printable
 from .tls import call_tls_options
 from .values import DURATION, format_duration
 
@@ -47,7 +52,7 @@ Arguments:
 \b
 Examples:
   holdfast call tcp://127.0.0.1:7000
-  holdfast call tcp://127.0.0.1:7000 shop.place order.id=o-1 order.qty=2
+  holdfast call tcp://127.0.0.1:7000 shop.place order.id=o-1 order.qty=2 --trace
   holdfast call tcp://127.0.0.1:7000 shop.watch since=0 --json
   holdfast call tcp://127.0.0.1:7000 shop.upload name=a.bin - < a.bin
   holdfast call tls://shop.example.com:7000 shop.report day=2026-01-31 -o report.pdf"""
@@ -64,6 +69,7 @@ class Plan(NamedTuple):
     metadata: dict[str, str]
     insecure: bool
     tls: TlsConfig | None
+    trace: bool
     form: Form
     style: Style
 
@@ -86,6 +92,7 @@ class Plan(NamedTuple):
 @env_option("--insecure", env="INSECURE", is_flag=True, help="Allow plain text to an address on another host.")
 @call_tls_options
 @env_option("--raw", env="RAW", is_flag=True, help="Write bytes and text as they are, to a terminal too.")
+@env_option("--trace", env="TRACE", is_flag=True, help="Then show on stderr how the call went: nodes, attempts, pauses, what was left.")
 @env_option("-o", "--output", env="OUTPUT", metavar="FILE", help="Write results to FILE, bytes as they are; - is standard output.")
 @common_options
 def command(
@@ -98,6 +105,7 @@ def command(
     insecure: bool,
     tls: TlsConfig | None,
     raw: bool,
+    trace: bool,
     output: str | None,
     style: Style,
 ) -> int:
@@ -107,7 +115,7 @@ def command(
     """
     to_file = output not in (None, "-")
     form = Form(json=style.json, raw=raw or output == "-", terminal=is_terminal(sys.stdout) and not to_file)
-    plan = Plan(address, method, words, deadline, attempts, parse_metadata(metadata), insecure, tls, form, style)
+    plan = Plan(address, method, words, deadline, attempts, parse_metadata(metadata), insecure, tls, trace, form, style)
     try:
         descriptor = _open_output(output) if output is not None and to_file else 1
         with asyncio.Runner(loop_factory=loop_factory()[1]) as runner:
@@ -137,7 +145,14 @@ def _open_output(path: str) -> int:
 
 async def _run(plan: Plan, sink: Sink) -> None:
     async with connect(plan.address, insecure=plan.insecure, tls=plan.tls, attempts=plan.attempts) as client:
-        catalogue = await reach(client.catalogue(), plan.address, plan.deadline_s)
+        try:
+            catalogue = await reach(client.catalogue(), plan.address, plan.deadline_s)
+        except HoldfastError:
+            if plan.trace:
+                _tell_trace(
+                    None, f"no call was made; `holdfast check --stack {plan.address} --connect` shows how the nodes are", plan.style
+                )
+            raise
         if plan.method is None:
             await sink.write(_listing(catalogue, plan.form))
             return
@@ -145,10 +160,26 @@ async def _run(plan: Plan, sink: Sink) -> None:
         if entry is None:
             raise unknown_method(catalogue, plan.address, plan.method)
         told: list[Trailers] = []
-        asking = client.using(trailers=lambda _, trailers: told.append(trailers))
+        records: list[CallRecord] = []
+        asking = client.using(trailers=lambda _, trailers: told.append(trailers), explain=records.append if plan.trace else None)
         started_at = SystemClock.now()
-        await _call(asking, entry, signature_of(entry, catalogue), plan, sink)
+        try:
+            await _call(asking, entry, signature_of(entry, catalogue), plan, sink)
+        finally:
+            if plan.trace:
+                streams = entry.shape not in ("unary", "client_stream")
+                why = f"{entry.name} answers with a stream, of which no record is kept" if streams else "no call was made"
+                _tell_trace(records[0] if records else None, why, plan.style)
         _closing_line(SystemClock.now() - started_at, told, plan.style)
+
+
+def _tell_trace(record: CallRecord | None, why_not: str, style: Style) -> None:
+    """Write the record of the call to stderr, for people or as one JSON object; or why there is none."""
+    if style.json:
+        found: dict[str, object] = {"trace": record} if record is not None else {"trace": None, "why": why_not}
+        click.echo(msgspec.json.encode(found).decode(), err=True)
+    else:
+        click.echo("\n".join(timeline(record)) if record is not None else f"no trace: {printable(why_not)}", err=True)
 
 
 async def reach(catalogue: Awaitable[T], address: str, deadline_s: float | None) -> T:

@@ -23,6 +23,7 @@ from .text import printable, suggestion
 VERBS = {
     "bench": "Put load on a method, and measure it.",
     "call": "Call a method, or list what a server offers.",
+    "check": "Print the settings, or the layers a call would pass.",
     "serve": "Put a service on the network.",
     "sim": "Run scenarios in many simulated worlds.",
 }

@@ -62,8 +62,8 @@ class Wheel:
 
     Args:
         now: the clock, in float seconds that never go backwards; kept as `now`, which is the time `at` is measured in.
-        call_at: runs a callback at a time of that clock (`loop.call_at`). What it returns is cancelled if it has a `cancel`, when an
-            earlier deadline comes in.
+        call_at: runs a callback at a time of that clock (the loop's, or that of `net/timing.py`). What it returns is cancelled if it has a
+            `cancel`, when an earlier deadline comes in.
         tick_s: how coarse it is; a callback comes at most this (and a millisecond) after its time.
     """
 

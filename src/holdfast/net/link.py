@@ -291,3 +291,9 @@ class Network(Protocol):
             What `make_protocol` or its `connection_made` raises.
         Cancel: loses nothing; before the return nothing is open.
         """
+
+    async def lookup(self, address: Address) -> list[Address]:
+        """What an address stands for at the moment, as addresses of the same scheme without names; itself where there is no name.
+
+        Raises: OSError with a message for people. Cancel: loses nothing.
+        """

@@ -112,6 +112,10 @@ class MemoryNetwork:
         listening = self._names[address.host] = MemoryListening(self._names, address, make_receiver, emit)
         return listening
 
+    async def lookup(self, address: Address) -> list[Address]:
+        """A name in memory stands for itself. Cancel: loses nothing."""
+        return [address]
+
     async def datagrams(
         self,
         address: Address,

@@ -125,6 +125,13 @@ class KernelNetwork:
             return [unix_target(address.path)]
         return await self._resolver.resolve(address.host, address.port, passive=passive, timeout_s=self._connecting.dns_timeout_s)
 
+    async def lookup(self, address: Address) -> list[Address]:
+        """What an address stands for at the moment; see `Network.lookup`. Raises: OSError. Cancel: loses nothing."""
+        if address.scheme == "unix":
+            return [address]
+        targets = await self._targets(address)
+        return [Address(address.scheme, _with_zone(*target.name), target.name[1]) for target in targets]
+
     async def listen(
         self,
         address: Address,
@@ -238,3 +245,8 @@ def _why(race: Race | None, late: str, error: OSError) -> str:
         return late or reason_of(error)
     tried = [f"{target}: {reason_of(each)}" for target, each in race.errors]
     return "; ".join([late, *tried] if late else tried)
+
+
+def _with_zone(host: str, _port: int, _flow: int = 0, scope: int = 0) -> str:
+    """A host as an address has it: of IPv6 a link-local one is nothing without its interface."""
+    return f"{host}%{scope}" if scope and "%" not in host else host

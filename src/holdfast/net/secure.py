@@ -65,6 +65,13 @@ class SecureNetwork:
             raise
         return link
 
+    async def lookup(self, address: Address) -> list[Address]:
+        """What an address stands for at the moment; see `Network.lookup`. Raises: OSError. Cancel: loses nothing."""
+        if address.scheme != "tls":
+            return await self._below.lookup(address)
+        found = await self._below.lookup(msgspec.structs.replace(address, scheme="tcp"))
+        return [msgspec.structs.replace(each, scheme="tls") for each in found]
+
     async def listen(
         self,
         address: Address,
@@ -283,16 +290,16 @@ def secure_server(
 def secure_client(
     below: Network,
     wheel: Wheel,
-    addresses: Sequence[Address],
+    needed: bool,
     tls: TlsConfig | None,
     protocols: tuple[str, ...],
     emit: Emit,
     wall_s: Callable[[], float],
 ) -> Network:
-    """Put TLS around a client's network, where an address asks for it. Without a configuration it trusts what the system trusts.
+    """Put TLS around a client's network, if an address may ask for it (`needed`). Without a configuration it trusts what the system trusts.
 
     Raises: ConfigError naming the file that cannot be used.
     """
-    if all(address.scheme != "tls" for address in addresses):
+    if not needed:
         return below
     return SecureNetwork(below, wheel, client=TlsContexts(tls or TlsConfig(), "client", protocols, emit, wall_s))

@@ -20,7 +20,11 @@ import msgspec
 from ..clock import Clock
 from ..control.bucket import TokenBucket
 from ..facts import (
+    BreakerChanged,
     CallEnded,
+    CallExplained,
+    CallHedged,
+    CallHeldBack,
     CallRetried,
     CallShed,
     CertificateExpiring,
@@ -28,18 +32,30 @@ from ..facts import (
     ConnectionRefused,
     DatagramsDropped,
     Fact,
+    FallbackUsed,
     HandlerFailed,
     HandlerOverran,
+    LimitChanged,
+    NodeChanged,
+    NodeEjected,
+    PanicChanged,
     ProtocolFailed,
+    ResolveFailed,
+    RetryDenied,
     StreamAbandoned,
     TlsReloadFailed,
 )
+from ..handler import CallRecord
 from .fan import EmitFailed
 
 Level = Literal["debug", "info", "warning", "error"]
 
 LEVELS: dict[type[Fact], Level] = {
+    BreakerChanged: "warning",
     CallEnded: "debug",
+    CallExplained: "warning",
+    CallHedged: "debug",
+    CallHeldBack: "warning",
     CallRetried: "debug",
     CallShed: "warning",
     CertificateExpiring: "warning",
@@ -47,13 +63,20 @@ LEVELS: dict[type[Fact], Level] = {
     ConnectionRefused: "warning",
     DatagramsDropped: "warning",
     EmitFailed: "error",
+    FallbackUsed: "debug",
     HandlerFailed: "error",
     HandlerOverran: "warning",
+    LimitChanged: "debug",
+    NodeChanged: "warning",
+    NodeEjected: "warning",
+    PanicChanged: "warning",
     ProtocolFailed: "error",
+    ResolveFailed: "warning",
+    RetryDenied: "debug",
     StreamAbandoned: "warning",
     TlsReloadFailed: "error",
 }
-"""How loud each kind is; a kind that is not here is `info`. `debug` is written only when the log is verbose."""
+"""How loud each kind is at most; a kind that is not here is `info`. `debug` is written only when the log is verbose."""
 
 VALUE_MAX_CHARS = 1_024
 TRACEBACK_MAX_CHARS = 16_384
@@ -65,6 +88,20 @@ _RESET = "\x1b[0m"
 def event_name(kind: type[Fact]) -> str:
     """The name of a fact in logs: its class in snake_case (`ConnectionOpened` gives `connection_opened`)."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def level_of(fact: Fact) -> Level:
+    """How loud a fact is: as its kind, or less when it says that things are well, or what a policy in shadow would have done."""
+    match fact:
+        case CallExplained(record=CallRecord(code="ok" | "cancelled")):
+            return "info"
+        case BreakerChanged(state="probing") | CallHeldBack(enforced=False):
+            return "debug"
+        case BreakerChanged(state="closed") | BreakerChanged(enforced=False) | NodeEjected(enforced=False) | PanicChanged(on=False):
+            return "info"
+        case NodeChanged(state=state) if state != "down":
+            return "info" if state == "ready" else "debug"
+    return LEVELS.get(type(fact), "info")
 
 
 class _Rate(TokenBucket):
@@ -102,7 +139,7 @@ class Log:
 
     def __call__(self, fact: Fact) -> None:
         kind = type(fact)
-        if LEVELS.get(kind, "info") not in self._loudness:
+        if LEVELS.get(kind, "info") not in self._loudness or level_of(fact) not in self._loudness:
             return
         now = self._clock.now()
         bucket = self._buckets.get(kind)
@@ -176,11 +213,11 @@ class TextLog(Log):
             words.append(f"suppressed={suppressed}")
         head = event_name(kind).replace("_", " ")
         text = f"{self._wall().strftime('%H:%M:%S.%f')[:-3]} {head:<18} {' '.join(words)}".rstrip()
-        start = _COLOURS[LEVELS.get(kind, "info")] if self._colour else ""
+        start = _COLOURS[LEVELS.get(kind, "info") if fact is None else level_of(fact)] if self._colour else ""
         if start:
             text = f"{start}{text}{_RESET}"
         below = _traceback(fact)
-        return f"{text}\n{_printable(below, keep=chr(10)).rstrip()}" if below else text
+        return f"{text}\n{printable(below, keep=chr(10)).rstrip()}" if below else text
 
 
 class JsonLog(Log):
@@ -194,7 +231,7 @@ class JsonLog(Log):
         at = self._wall().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         record: dict[str, object] = {"event": event_name(kind), "at": at}
         for name, value in _fields(fact):
-            record[name] = value if not isinstance(value, str) else _encodable(_cut(value, VALUE_MAX_CHARS))
+            record[name] = value if not isinstance(value, str) else _encodable(cut(value, VALUE_MAX_CHARS))
         below = _traceback(fact)
         if below:
             record["traceback"] = _encodable(below)
@@ -213,9 +250,32 @@ def _fields(fact: Fact | None) -> Iterable[tuple[str, object]]:
     """The fields of a fact, an exception as `Type: message`."""
     if fact is None:
         return
+    if isinstance(fact, CallExplained) and isinstance(fact.record, CallRecord):
+        yield from _explained(fact.record)
+        return
     for name in fact.__struct_fields__:
         value = getattr(fact, name)
         yield name, _one_line(value) if isinstance(value, BaseException) else value
+
+
+def _explained(record: CallRecord) -> Iterable[tuple[str, object]]:
+    """What a line has room for of a call's record, in this order; what does not apply is left out."""
+    said: dict[str, object] = {
+        "method": record.method,
+        "code": record.code,
+        "duration_s": record.duration_s,
+        "deadline_s": record.deadline_s,
+        "attempts": len(record.attempts),
+        "nodes": ", ".join(trial.node for trial in record.attempts if trial.node),
+        "waited_s": sum(trial.queue_s for trial in record.attempts),
+        "backoff_s": sum(trial.backoff_s for trial in record.attempts if trial.kind != "hedge"),
+        "denied": record.denied,
+        "hedging": record.hedging,
+        "budget": record.budget,
+        "error": record.attempts[-1].message if record.attempts else "",
+    }
+    always = ("method", "code", "duration_s", "attempts")
+    yield from ((name, value) for name, value in said.items() if name in always or value or (name == "budget" and value is not None))
 
 
 def _one_line(error: BaseException) -> str:
@@ -238,7 +298,8 @@ def _traceback(fact: Fact | None) -> str:
     return text if len(text) <= TRACEBACK_MAX_CHARS else "…\n" + text[-TRACEBACK_MAX_CHARS:]
 
 
-def _cut(text: str, max_chars: int) -> str:
+def cut(text: str, max_chars: int) -> str:
+    """The text, or its beginning and `…`."""
     return text if len(text) <= max_chars else text[:max_chars] + "…"
 
 
@@ -246,13 +307,13 @@ def _quoted(value: object) -> str:
     """A value for a line of text: as it is when it is one plain word, else in quotes, never with a control character."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = _printable(_cut(str(value), VALUE_MAX_CHARS))
+    text = printable(cut(str(value), VALUE_MAX_CHARS))
     if text and " " not in text and '"' not in text:
         return text
     return '"' + text.replace('"', '\\"') + '"'
 
 
-def _printable(text: str, keep: str = "") -> str:
+def printable(text: str, keep: str = "") -> str:
     """Escape what a terminal would obey or could not show (a peer may have written it)."""
     if text.isprintable():
         return text

@@ -1,7 +1,8 @@
-"""Facts as counts: how many of each kind, and how calls ended and how long they took, per method.
+"""Facts as counts: how many of each kind and for which reason, and how calls ended and how long they took, per method.
 
 Owned here: the counters and their bound. What may never happen: growth with traffic. Method names on the server's side come from its own
-catalogue, but a client may be pointed at any number of methods, so past `methods_max` names a call is counted under `other`.
+catalogue, but a client may be pointed at any number of methods, so past `methods_max` names a call is counted under `other`. So is a reason
+past `REASONS_MAX` of one kind of fact.
 """
 
 from __future__ import annotations
@@ -10,10 +11,42 @@ import msgspec
 
 from ..control.histogram import Histogram
 from ..errors import CODE_NAMES
-from ..facts import CallEnded, Fact
+from ..facts import (
+    BreakerChanged,
+    CallEnded,
+    CallExplained,
+    CallHeldBack,
+    CallRetried,
+    CallShed,
+    Fact,
+    FallbackUsed,
+    LimitChanged,
+    NodeChanged,
+    NodeEjected,
+    PanicChanged,
+    RetryDenied,
+)
+from ..handler import CallRecord
 from .log import event_name
 
 OTHER = "other"
+
+REASONS_MAX = 32
+"""Of one kind of fact. None of ours has as many; this holds whatever others put there."""
+
+REASONS: dict[type[Fact], str] = {
+    BreakerChanged: "state",
+    CallHeldBack: "by",
+    CallRetried: "code",
+    CallShed: "reason",
+    FallbackUsed: "code",
+    LimitChanged: "enforced",
+    NodeChanged: "state",
+    NodeEjected: "enforced",
+    PanicChanged: "on",
+    RetryDenied: "reason",
+}
+"""The field by which a kind of fact is counted, beside how many there were of it."""
 
 _CODES = frozenset(("ok", *CODE_NAMES))
 
@@ -31,10 +64,16 @@ class CallStats(msgspec.Struct, frozen=True):
 
 
 class MetricsSnapshot(msgspec.Struct, frozen=True):
-    """Everything counted so far: facts by event name, and one row per (side, method), sorted."""
+    """Everything counted so far: facts by event name, and one row per (side, method), sorted.
+
+    Attributes:
+        reasons: of some events, how many there were for each reason (or state, or code); with `shadow:` in front for what a policy in
+            shadow would have done.
+    """
 
     events: dict[str, int]
     calls: tuple[CallStats, ...]
+    reasons: dict[str, dict[str, int]] = {}
 
 
 class _Row:
@@ -56,12 +95,30 @@ class Metrics:
         self._methods_max = methods_max
         self._events: dict[type[Fact], int] = {}
         self._rows: dict[tuple[str, str], _Row] = {}
+        self._reasons: dict[type[Fact], dict[str, int]] = {}
 
     def __call__(self, fact: Fact) -> None:
         kind = type(fact)
         self._events[kind] = self._events.get(kind, 0) + 1
         if kind is CallEnded:
             self._call_ended(fact)  # type: ignore[arg-type]
+        elif kind in REASONS or kind is CallExplained:
+            self._count_reason(kind, fact)
+
+    def _count_reason(self, kind: type[Fact], fact: Fact) -> None:
+        if isinstance(fact, CallExplained):
+            reason = fact.record.code if isinstance(fact.record, CallRecord) else OTHER
+        elif REASONS[kind] == "enforced":
+            reason = "enforced" if fact.enforced else "shadow"  # type: ignore[attr-defined]
+        else:
+            said = getattr(fact, REASONS[kind])
+            reason = said if isinstance(said, str) else "on" if said else "off"
+            if not getattr(fact, "enforced", True):
+                reason = f"shadow:{reason}"
+        counts = self._reasons.setdefault(kind, {})
+        if reason not in counts and len(counts) >= REASONS_MAX:
+            reason = OTHER
+        counts[reason] = counts.get(reason, 0) + 1
 
     def _call_ended(self, fact: CallEnded) -> None:
         row = self._rows.get((fact.side, fact.method)) or self._new_row(fact)
@@ -79,6 +136,7 @@ class Metrics:
         return MetricsSnapshot(
             events={event_name(kind): self._events[kind] for kind in sorted(self._events, key=event_name)},
             calls=tuple(_stats(key, self._rows[key]) for key in sorted(self._rows)),
+            reasons={event_name(kind): dict(sorted(self._reasons[kind].items())) for kind in sorted(self._reasons, key=event_name)},
         )
 
 

@@ -23,6 +23,7 @@ from .contract import Contract, contracts_of, service_name_of
 
 METHODS_MAX = 4096
 CONTRACTS_MAX = 256
+FITS_MAX = 64
 METADATA_MAX_BYTES = 2**16 - 1
 
 
@@ -55,9 +56,11 @@ class BoundMethod:
         if entry is None:
             raise no_method(catalogue, self.info.name)
         codec, digest = self.codec, catalogue.digest
-        if codec.fits != digest:  # many clients bind one contract to one service
+        if digest not in codec.fits:  # many clients bind one contract to one service, whose nodes may be of two versions
             catalogue.check(codec.contract)
-            codec.fits = digest
+            if len(codec.fits) >= FITS_MAX:
+                codec.fits.clear()
+            codec.fits[digest] = None
         self.idempotent = entry.idempotent
         self.info = MethodInfo(self.info.name, self.shape, entry.idempotent)
         self.compared_with = catalogue

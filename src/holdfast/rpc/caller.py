@@ -13,13 +13,12 @@ import math
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
-from typing import Any
 
 import msgspec
 
-from ..errors import BadReply, DeadlineExceeded, HoldfastError, OutcomeUnknown, Overloaded, ProtocolError, Unavailable
+from ..errors import BadReply, DeadlineExceeded, HoldfastError, OutcomeUnknown, ProtocolError, Unavailable
 from ..facts import ConnectionOpened, ServerStatus
-from ..handler import Request
+from ..handler import Request, held_back
 from ..wire import (
     CallState,
     Connection,
@@ -34,40 +33,26 @@ from ..wire import (
     Replied,
     Status,
     StatusReceived,
-    Trailers,
     Unusable,
     decode_trailers,
     frames,
 )
 from .codes import decode_error
+from .outcall import Outcall, StillOpen
 from .session import EARLY_CHUNKS, Session, SessionShared, wants_checksum, wire_deadline_ms
-from .streams import ItemBuffer
 
 Extra = tuple[int, bytes] | None
 ATTEMPT_CLASS = {"original": 0, "retry": 1, "hedge": 2}
 LINE_MAX = 10_000
 
 
-OnTrailers = Callable[[str, Trailers], None]
-"""Told the method and what the server said beside its answer. Called on the loop; must not raise."""
-
-
-class Outcall(CallState, eq=False):
-    """A call of ours that is open. `future` gets the Replied event, and is let go then; a stream has a buffer instead of (or beside) it."""
-
-    future: Any = None
-    expires_at: float = math.inf
-    buffer: ItemBuffer | None = None
-    total_at: float = math.inf
-    method: str = ""
-    number: int = 0
-    on_trailers: OnTrailers | None = None
-
-
 class CallerSession(Session):
     """The calling side of one connection."""
 
-    __slots__ = ("_acked", "_calls_max", "_gone", "_line", "_opened", "answered", "status")
+    __slots__ = (
+        "_acked", "_calls_max", "_gone", "_line", "_opened", "answered", "draining_at", "last_used_at",
+        "on_change", "opened_at", "retire_at", "status", "used_id",
+    )  # fmt: skip
     side = "client"
 
     def __init__(self, shared: SessionShared, address: str = "") -> None:
@@ -82,6 +67,12 @@ class CallerSession(Session):
         self._gone: asyncio.Future[None] | None = None
         self.answered = False
         self.status = Status()
+        self.on_change: Callable[[CallerSession], None] = _nobody
+        self.opened_at = 0.0
+        self.retire_at = math.inf
+        self.last_used_at = 0.0
+        self.used_id = 0
+        self.draining_at = math.inf
 
     @property
     def usable(self) -> bool:
@@ -145,20 +136,47 @@ class CallerSession(Session):
         Returns: False when it may not go over this session this moment; nothing has been done then.
         """
         conn = self.conn
-        if len(conn.calls) >= self._calls_max or self.paused or self.going or self.closed:
+        others = len(conn.calls)
+        if others >= self._calls_max or self.paused or self.going or self.closed:
             return False
         if not conn.open_plain_call(call, wire_name, body, flags, deadline_ms, number):
             return False
         if call.expires_at < self._earliest:
             self.expire_by(call.expires_at)
-        if len(conn.calls) == 1:  # nobody else is waiting for anything: what it would share a write with has not been thought of yet
-            self.flush()
+        if not others:  # nobody else is waiting for anything: what it would share a write with has not been thought of yet
+            link = self.link
+            if link is None or conn.outbox.special:
+                self.flush()
+            elif not link.write(conn.take_plain()):  # as `flush`, of which all else has been asked here
+                conn.send_failed()
         elif not self.flush_due:
             self.flush_due = True
             self._shared.loop.call_soon(self._flush_turn)
         elif len(conn.ready) >= EARLY_CHUNKS:
             self.flush()
         return True
+
+    @property
+    def heard_at(self) -> float:
+        """When anything was heard from the server last."""
+        return self._heard_at
+
+    def ask(self) -> None:
+        """Ask the server for a sign of life, unless it was asked since it was last heard."""
+        if self._pinged_at <= self._heard_at and self.usable:
+            self._pinged_at = self._now()
+            self.conn.send_ping(b"\0" * 8)
+            self.flush_soon()
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls are open."""
+        return len(self.conn.calls)
+
+    @property
+    def calls_max(self) -> int:
+        """How many may be open, by the server's word; 0 before it has been heard."""
+        return self._calls_max
 
     @property
     def full(self) -> bool:
@@ -179,7 +197,7 @@ class CallerSession(Session):
             if self._line is None:
                 self._line = deque()
             if len(self._line) >= LINE_MAX:
-                raise Overloaded(f"{LINE_MAX} calls wait for their turn on this connection already")
+                raise held_back(f"{LINE_MAX} calls wait for their turn on this connection already")
             waiter: asyncio.Future[None] = self._shared.loop.create_future()
             self._line.append(waiter)
             try:
@@ -206,6 +224,23 @@ class CallerSession(Session):
             if not waiter.done():
                 waiter.set_result(None)
 
+    def look_beside(self, now: float) -> float:
+        """Tell those who wait for a call whose `beside_at` has come; return the earliest that has not."""
+        earliest = math.inf
+        for call in self.conn.calls.values():
+            at = call.beside_at  # type: ignore[attr-defined]
+            if at > now:
+                earliest = min(earliest, at)
+                continue
+            call.beside_at = math.inf  # type: ignore[attr-defined]
+            waiting = call.future  # type: ignore[attr-defined]
+            if waiting is not None and not waiting.done():
+                again = call.future = self._shared.loop.create_future()  # type: ignore[attr-defined]
+                waiting.set_exception(StillOpen(again))
+                waiting.exception()  # its caller may be cancelled in this very turn, and never ask
+                self.suspect(now)
+        return earliest
+
     def give_up(self, call: Outcall) -> bool:
         """Cancel a call. False when the server surely cannot have executed it."""
         known = call.id in self.conn.calls
@@ -220,6 +255,13 @@ class CallerSession(Session):
         if call.buffer is not None:
             call.buffer.clear(call)
         return maybe_executed
+
+    def retire(self) -> None:
+        """Take no new calls; close when those that are open have been answered."""
+        self.going = True
+        self._wake_line()
+        self.flush()
+        self.on_change(self)
 
     def _close_if_done(self) -> None:
         if not self.conn.calls and self.link is not None and self.conn.state == "OPEN":
@@ -292,6 +334,7 @@ class CallerSession(Session):
             self.status = status = event.status
             peer = self.link.peer if self.link is not None else ""
             self._shared.emit(ServerStatus(peer, status.serving, status.draining, status.load, status.message))
+            self.on_change(self)
 
     def _tell_trailers(self, call: CallState, trailers: bytes) -> None:
         assert isinstance(call, Outcall)
@@ -341,6 +384,7 @@ class CallerSession(Session):
             self.conn.cancel(call)
             self._finish(call, Unavailable(f"the server took no more calls: {event.message}"))
         self._wake_line()
+        self.on_change(self)
 
     def _refuse_opening(self, error: HoldfastError) -> None:
         opened, self._opened = self._opened, None
@@ -399,3 +443,8 @@ class CallerSession(Session):
         if self._gone is not None:
             self._gone.set_result(None)
         self._wake_line()
+        self.on_change(self)
+
+
+def _nobody(session: CallerSession) -> None:
+    """Who hears of changes while nobody listens."""

@@ -56,7 +56,7 @@ class MethodCodec:
         encode_item_in(value) / decode_item_in(body, raw): the stream to the server. Raises: InvalidArgument.
         raw_args, raw_result, raw_item_out, raw_item_in: whether what the encoder gives is raw; `raw` of a decoder is the flag that came
             with the bytes, because the peer may know another version of the contract.
-        fits: the digest of the catalogue that the contract was last compared with, and fitted; kept here for `BoundMethod`.
+        fits: the digests of catalogues that the contract was compared with, and fitted; kept here for `BoundMethod`.
 
     Decoders may be given a memoryview: nothing they return points into it.
     Raises: ConfigError when the contract has a type that cannot travel.
@@ -94,7 +94,7 @@ class MethodCodec:
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
-        self.fits = b""
+        self.fits: dict[bytes, None] = {}
         self.raw_args = len(contract.params) == 1 and contract.params[0].required and contract.params[0].type is bytes
         self.raw_result = contract.result is bytes
         self.raw_item_out = contract.item_out is bytes

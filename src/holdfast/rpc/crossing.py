@@ -6,6 +6,8 @@ mean for callers.
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from ..errors import (
     HoldfastError,
     InvalidArgument,
@@ -17,7 +19,12 @@ from ..errors import (
 )
 
 MAY_CROSS = (Refused, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Overloaded)
-"""What a handler may raise itself and its caller shall see as it is. Not what a call *it* made came back with (`remote`)."""
+"""What a handler may raise itself and its caller shall see as it is."""
+
+
+def may_cross(error: BaseException) -> TypeGuard[HoldfastError]:
+    """Whether a caller sees what a handler raised. Not how a call ended that *it* made: that one surely was not executed, it may say."""
+    return isinstance(error, MAY_CROSS) and not error.remote and not error.held and error.record is None
 
 
 def as_executed(error: HoldfastError) -> HoldfastError:

@@ -7,7 +7,6 @@ handler that ended.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,10 +16,13 @@ import msgspec
 from ..clock import Clock, Rng
 from ..context import NO_METADATA, Context, Peer, Trace
 from ..control.bucket import TokenBucket
-from ..errors import MethodNotFound
+from ..errors import ConfigError, MethodNotFound
 from ..facts import CallEnded, Emit, wants
+from ..handler import CallRecord
+from ..net.address import parse_address
 from ..tasks import Scope
 from ..wire import IncomingCall, Status, Trailers, encode_trailers
+from .hops import ExplainTo, encode_hops
 from .router import Route, Router
 from .streams import ItemBuffer
 
@@ -34,13 +36,13 @@ class Incall(IncomingCall, eq=False):
     """A call of theirs. Also the Ambient of the calls its handler makes."""
 
     deadline_at: float | None = None
-    expires_at: float = math.inf
     started_at: float = 0.0
     route: Route | None = None
     task: asyncio.Task[Any] | None = None
     buffer: ItemBuffer | None = None
     gone: bool = False
     read_at: float = 0.0
+    hops: list[CallRecord] | None = None
 
 
 class Desk:
@@ -66,6 +68,7 @@ class Desk:
         threads_max: int,
         threads_queue_max: int,
         debug: bool,
+        explain_to: ExplainTo = "local",
     ) -> None:
         self.router = router
         self.find = router.find
@@ -79,6 +82,7 @@ class Desk:
         self.handlers_max = handlers_max
         self.threads_room = threads_max + threads_queue_max
         self.debug = debug
+        self.explain_to = explain_to
         self.running = 0
         self.threads_busy = 0
         self.draining = False
@@ -130,13 +134,18 @@ class Desk:
         """Return what the server tells its clients about itself."""
         return Status(serving=self.serving, draining=self.draining, load=self.load, message=self.message)
 
-    def trailers(self, call: Incall) -> bytes:
-        """Return what is said beside the answer of a call that asked for it."""
+    def trailers(self, call: Incall, room_bytes: int) -> bytes:
+        """Return what is said beside the answer of a call that asked for it; at most `room_bytes` of it about calls it led to."""
         if not call.started_at:  # refused before it began
             return encode_trailers(Trailers(load=self.load))
         queue_us = max(0, int((call.started_at - call.read_at) * 1e6))
         run_us = max(0, int((self.now() - call.started_at) * 1e6))
-        return encode_trailers(Trailers(queue_us=queue_us, run_us=run_us, load=self.load))
+        hops = encode_hops(call.hops, call.read_at, room_bytes) if call.hops else b""
+        return encode_trailers(Trailers(queue_us=queue_us, run_us=run_us, load=self.load, hops=hops))
+
+    def explains_to(self, peer: str) -> bool:
+        """Whether a peer may know which calls its call led to: the addresses of what stands behind us are nobody else's business."""
+        return self.explain_to == "all" or (self.explain_to == "local" and _is_local(peer))
 
     def release(self) -> None:
         """A handler that held a slot has really ended."""
@@ -148,3 +157,13 @@ class Desk:
         """Let the threads go; those that are busy end when their work does."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_local(peer: str) -> bool:
+    """Whether a peer is on this machine. A Unix peer may have given itself any name, one that is no address of ours as well."""
+    if peer.startswith("unix:"):
+        return True
+    try:
+        return parse_address(peer).is_local
+    except ConfigError:  # it had no name any more when it was accepted
+        return False

@@ -43,7 +43,7 @@ from ..wire import (
     Unusable,
 )
 from .codes import encode_error
-from .crossing import MAY_CROSS, as_executed
+from .crossing import as_executed, may_cross
 from .desk import Desk, Incall
 from .reception import Reception
 from .router import Route
@@ -52,6 +52,7 @@ from .streams import ItemBuffer, RequestStream, send_items
 from .validation import MISFITS, argument_error
 
 _astuple = msgspec.structs.astuple
+_set_current = CURRENT.set
 
 MESSAGE_LIMIT_LEAST = 1024
 """Every peer takes messages of this size (`wire/settings.py`)."""
@@ -80,8 +81,8 @@ class ResponderSession(Reception):
                 return
             now, self._put_off_at = self._put_off_at, 0.0  # deadlines count from when the calls came
         ready = conn.ready
-        while conn.events:
-            events, conn.events = conn.events, []
+        while events := conn.events:
+            conn.events = []
             rest = iter(events)
             for event in rest:
                 kind = type(event)
@@ -137,16 +138,19 @@ class ResponderSession(Reception):
         if call.cancelled:  # in the same read: no handler needs to begin
             self.conn.finish(call)
             return
-        route = desk.find(call.method)
+        find, clock = desk.find, desk.now  # as in `Session.bytes_received`
+        route = find(call.method)
         if route is None:
             self._answer_error(call, desk.not_found(call.method, now))
             return
         call.route = route
-        started = call.started_at = desk.now()
+        started = call.started_at = clock()
         if call.wants:
             call.read_at = now
+            if self.link is not None and desk.explains_to(self.link.peer):
+                call.hops = []
         if call.deadline_ms:
-            call.expires_at = call.deadline_at = deadline_at = now + call.deadline_ms / 1000
+            call.deadline_at = deadline_at = now + call.deadline_ms / 1000
             if started >= deadline_at:
                 self._shed(call, DeadlineExceeded("the deadline had passed before the handler began", executed="no"), "expired")
                 return
@@ -155,12 +159,12 @@ class ResponderSession(Reception):
             self._shed(call, Overloaded(message, retry_after_s=0.1), "handlers_full")
             return
         codec = route.codec
+        bytes_to_args = codec.bytes_to_args
         try:
-            values = codec.decode_args(call.body, True) if call.raw else _astuple(codec.bytes_to_args(call.body))
+            values = codec.decode_args(call.body, True) if call.raw else _astuple(bytes_to_args(call.body))
         except Exception as error:
             self._bad_arguments(call, route, error)
             return
-        call.body = b""
         if route.kind != "async":
             self._run(call, route, values)
             return
@@ -185,6 +189,7 @@ class ResponderSession(Reception):
     def _run(self, call: Incall, route: Route, values: tuple[Any, ...]) -> None:
         """Start a handler of any kind but the commonest."""
         kind = route.kind
+        call.body = b""
         context = self._desk.context(call, route, self.peer) if route.takes_context else None
         if kind == "sync":
             self._run_sync(call, route, values, context)
@@ -210,7 +215,7 @@ class ResponderSession(Reception):
         """Take a handler's first step; mostly that is all of it."""
         task = new_handler_task()
         try:
-            result = task.run(self._shared.loop, coro, self, call, copy_context(), CURRENT, call)
+            result = task.run(self._shared.loop, coro, self, call, copy_context(), _set_current)
         except BaseException as error:
             self._fail(call, error)
             if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -221,8 +226,10 @@ class ResponderSession(Reception):
             return
         self._desk.running += 1
         call.task = task
-        if call.expires_at < self._earliest:
-            self.expire_by(call.expires_at)
+        call.body = b""  # it may be large, and the handler slow
+        deadline_at = call.deadline_at
+        if deadline_at is not None and deadline_at < self._earliest:
+            self.expire_by(deadline_at)
         if call.gone:
             task.cancel()
 
@@ -256,7 +263,7 @@ class ResponderSession(Reception):
         assert buffer is not None
 
         def first_item() -> None:  # the deadline bounds the first item; from here on the heartbeat and the reader's credit do
-            call.expires_at, call.deadline_at = math.inf, None
+            call.deadline_at = None
             self._spared += 1
 
         try:
@@ -288,14 +295,15 @@ class ResponderSession(Reception):
             conn.finish(call)
             self._ended(call, "cancelled")
             return
-        trailers = self._desk.trailers(call) if call.wants else b""
+        trailers = self._desk.trailers(call, self.conn.outbox.frame_max_bytes // 2) if call.wants else b""
         if route.streams_out:
             conn.send_end(call, trailers)
             self._ended(call, "ok")
             return
         codec = route.codec
         try:
-            body = codec.result_to_bytes(result)
+            to_bytes = codec.result_to_bytes
+            body = to_bytes(result)
         except Exception as error:
             self._internal(call, codec.blame_result(error) if isinstance(error, MISFITS) else error)
             return
@@ -321,7 +329,7 @@ class ResponderSession(Reception):
 
     def _fail(self, call: Incall, error: BaseException) -> None:
         """Turn what a handler raised into the answer its caller gets."""
-        if isinstance(error, MAY_CROSS) and not error.remote:
+        if may_cross(error):
             self._answer_error(call, as_executed(error))
         elif isinstance(error, asyncio.CancelledError):
             if call.gone:
@@ -356,7 +364,9 @@ class ResponderSession(Reception):
             self.conn.finish(call)
         else:
             try:
-                self.conn.send_error(call, encode_error(error), self._desk.trailers(call) if call.wants else b"")
+                self.conn.send_error(
+                    call, encode_error(error), self._desk.trailers(call, self.conn.outbox.frame_max_bytes // 2) if call.wants else b""
+                )
             except InvalidArgument:  # details that do not fit the peer's frame
                 self.conn.send_error(call, encode_error(InternalError("the error was too large for the caller's frame")))
         self._ended(call, error.code)
@@ -379,7 +389,7 @@ class ResponderSession(Reception):
         """
         assert isinstance(call, Incall)
         begun = call.started_at and not call.gone
-        if begun and (now - call.started_at >= RAPID_S or 2000 * (call.expires_at - now) <= call.deadline_ms):
+        if begun and (now - call.started_at >= RAPID_S or 2000 * (self._expires_at(call) - now) <= call.deadline_ms):
             self._spared += 1
 
     def _abandon(self, call: CallState) -> None:
@@ -393,7 +403,7 @@ class ResponderSession(Reception):
 
     def _expires_at(self, call: CallState) -> float:
         assert isinstance(call, Incall)
-        return call.expires_at
+        return math.inf if call.deadline_at is None else call.deadline_at
 
     def _expired(self, call: CallState, now: float) -> None:
         assert isinstance(call, Incall)

@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from ..errors import Cancelled, DeadlineExceeded, HoldfastError
+from ..errors import Cancelled, DeadlineExceeded, HoldfastError, Unavailable
 from ..handler import Handler, Reply, Request, maybe_executed
 from ..wire import Replied
-from .caller import CallerSession, Outcall
+from .caller import CallerSession
 from .dialer import Dialer
+from .outcall import Outcall
 from .streams import ItemBuffer, send_items
 
 Spawn = Callable[..., asyncio.Task[Any]]
@@ -59,6 +60,8 @@ def make_sender(dialer: Dialer, loop: asyncio.AbstractEventLoop, now: Callable[[
         deadline_at = request.deadline_at
         expires_at = math.inf if deadline_at is None else deadline_at
         call = Outcall(0, None, future, expires_at, None, math.inf, request.info.name, request.number, request.on_trailers)
+        if request.idempotent:
+            _mind_version(dialer, session, request)
         session.open(request, call, now())
         try:
             replied = await future
@@ -70,10 +73,22 @@ def make_sender(dialer: Dialer, loop: asyncio.AbstractEventLoop, now: Callable[[
     return send
 
 
+def _mind_version(dialer: Dialer, session: CallerSession, request: Request) -> None:
+    """Nodes may be of different versions, and each has the word on what it executes. Raises: Unavailable, when this one must not get it."""
+    name = request.info.name
+    catalogue = dialer.sessions.get(session)
+    entry = catalogue.find(name) if catalogue is not None else None
+    if entry is None or entry.idempotent:
+        return
+    if request.maybe:
+        raise Unavailable(f"{name} is not idempotent at {dialer.address}, and another node may have executed this call")
+    request.once.append(str(dialer.address))
+
+
 async def _usable(dialer: Dialer, request: Request) -> CallerSession:
     """Wait for a session with room for one more call."""
     while True:
-        session = await dialer.ready(request.deadline_at, wait=request.wait_for_ready)
+        session = await dialer.ready(request.deadline_at, wait=request.wait_for_ready)  # one with room, if there is any
         if not session.full:
             return session
         try:

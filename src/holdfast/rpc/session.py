@@ -41,6 +41,9 @@ BITE_BYTES = 4 * 1024
 """A long read is parsed in bites, and what each of them says is dealt with before the next: so a peer that sends thousands of calls and
 cancels in one go has the few hundred of one bite in our memory, and is stopped at the bite that was too much."""
 
+SILENT_S = 1.0
+"""A peer from which something came since then is alive, however slow one of its answers is."""
+
 BUDGET_S = 10.0
 """A peer may use so much of its budgets (cancels, pings) at once."""
 
@@ -138,7 +141,8 @@ class Session:
 
     def bytes_received(self, data: memoryview) -> int:
         """Bytes to events, events to whoever waits, and what that caused to the wire, in one go."""
-        self._heard_at = now = self._now()
+        clock = self._now  # `self._now()` would look for a method first, on a way that CPython has no short cut for
+        self._heard_at = now = clock()
         conn = self.conn
         size = len(data)
         if size <= BITE_BYTES:
@@ -353,12 +357,17 @@ class Session:
                 self.conn.send_ping(b"\0" * 8)
             next_at = min(now + heartbeat_s, dead_at) if now < dead_at else now + heartbeat_s
         if self._suspect_at:
-            if self._heard_at >= self._suspect_at:
-                self._suspect_at = 0.0
+            if self._heard_at + SILENT_S > self._suspect_at:
+                self._suspect_at = 0.0  # heard since then: it lives, that one call is slow
             elif now >= self._suspect_at + shared.suspect_s:
                 self.end(Unavailable("a call is overdue and the peer does not answer a ping", executed="maybe"), tell=False)
                 return math.inf
+            elif now < self._suspect_at:
+                next_at = min(next_at, self._suspect_at)
             else:
+                if self._pinged_at < self._suspect_at:
+                    self._pinged_at = now
+                    self.conn.send_ping(b"\0" * 8)
                 next_at = min(next_at, self._suspect_at + shared.suspect_s)
         if self._rest_at:
             frame_at = self._rest_at + shared.frame_s + shared.settings.frame_max_bytes / MIN_RATE_BYTES_PER_S
@@ -369,11 +378,10 @@ class Session:
         return next_at
 
     def suspect(self, now: float) -> None:
-        """A call is overdue: ask the peer for a sign of life, and give it little time."""
-        if not self._suspect_at and now - self._heard_at >= 1.0 and self.conn.state == "OPEN":
-            self._suspect_at = now
-            self.conn.send_ping(b"\0" * 8)
-            self.wake_at(now + self._shared.suspect_s)
+        """A call is overdue: when nothing has been heard for SILENT_S, ask the peer for a sign of life, and give it little time."""
+        if not self._suspect_at and self.conn.state == "OPEN":
+            self._suspect_at = max(now, self._heard_at + SILENT_S)
+            self.wake_at(self._suspect_at)
 
     # ------------------------------------------------------------------ the end
 

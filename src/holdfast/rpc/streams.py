@@ -52,6 +52,8 @@ class ItemBuffer:
         read_bytes: what items cost that were read and whose credit has not gone back.
         inbox: of the connection, to see how much credit its peer has left.
         waiter: who waits for the next item, or for the end; `wake` it.
+        on_first: told when the first item is there.
+        on_end: told once how it ended, and whether that was our doing: nobody read any more.
     """
 
     __slots__ = (
@@ -63,6 +65,8 @@ class ItemBuffer:
         "idle_s",
         "inbox",
         "items",
+        "on_end",
+        "on_first",
         "on_wait",
         "read_bytes",
         "started",
@@ -82,10 +86,15 @@ class ItemBuffer:
         self.drained: asyncio.Future[None] | None = None
         self.idle_s: float | None = None
         self.on_wait: Callable[[float | None], None] | None = None
+        self.on_first: Callable[[], None] | None = None
+        self.on_end: Callable[[BaseException | None, bool], None] | None = None
 
     def feed(self, item: ItemReceived) -> None:
         """An item arrived."""
-        self.started = True
+        if not self.started:
+            self.started = True
+            if self.on_first is not None:
+                self.on_first()
         self.items.append(item)
         if self.waiter is not None:
             self.wake()
@@ -96,6 +105,12 @@ class ItemBuffer:
             self.ended = True
             self.error = error
             self.wake()
+            self._tell_end(error, ours=False)
+
+    def _tell_end(self, error: BaseException | None, *, ours: bool) -> None:
+        told, self.on_end = self.on_end, None
+        if told is not None:
+            told(error, ours)
 
     def over(self, error: BaseException | None = None) -> None:
         """The call is over, in both directions: as `end`, and whoever waits to send the next item goes on to see that."""
@@ -158,6 +173,7 @@ class ItemBuffer:
 
     def clear(self, call: CallState) -> None:
         """Nobody reads any more; who does so all the same is told that this is the end."""
+        self._tell_end(None, ours=not self.ended)
         self.over()
         self.items.clear()
         self.read_bytes = 0

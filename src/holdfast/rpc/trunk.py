@@ -9,28 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from ..clock import Clock, Streams
 from ..context import CURRENT
 from ..control.wheel import Wheel
-from ..errors import DeadlineExceeded, HoldfastError
+from ..errors import HoldfastError
 from ..facts import CallEnded, Emit, wants
-from ..handler import Handler, Reply, Request
+from ..handler import CallRecord, Reply, Request
 from ..net.address import Address
 from ..net.link import Network
+from ..net.timing import LoopTimer
 from ..tasks import Scope
 from ..wire import ByteBudget, Replied, Settings
 from .bound import BoundMethod, Methods, pack_beside
-from .caller import OnTrailers
-from .catalogue import Catalogue
-from .dialer import DialConfig, Dialer
+from .dialer import DialConfig, Dialer, Rules, close_all
+from .outcall import OnTrailers
 from .sender import StreamPlan, make_sender
 from .session import Checksum, SessionShared
 
 SETTLED_LAG_S = 1.0
+
+OnRecord = Callable[[CallRecord], None]
+"""Told what explains a call that is over. Called on the loop; must not raise."""
 
 MakeNetwork = Callable[[Callable[..., asyncio.Task[Any]], Wheel], Network]
 
@@ -38,7 +41,8 @@ MakeNetwork = Callable[[Callable[..., asyncio.Task[Any]], Wheel], Network]
 class Options(msgspec.Struct, frozen=True):
     """What a view fixes for its calls. `deadline` is seconds, None for none, or the roof's mark for "as configured".
 
-    `trailers` is told what servers say beside their answers; without it they are not asked to.
+    `trailers` is told what servers say beside their answers; without it they are not asked to. `walks` sums up that its calls say more than
+    the merged way can carry.
     """
 
     deadline: Any
@@ -46,14 +50,12 @@ class Options(msgspec.Struct, frozen=True):
     idempotent: bool = True
     wait_for_ready: bool = False
     trailers: OnTrailers | None = None
-
-
-class Again(Protocol):
-    """Whether and when something that failed may be tried again: `policy.retry.Retrier`."""
-
-    def next_backoff_s(
-        self, error: HoldfastError, attempt: int, attempts_max: int, *, idempotent: bool, left_s: float | None
-    ) -> float | None: ...
+    waiting_max: int | None = None
+    key: str | None = None
+    explain: OnRecord | None = None
+    fallback: Any = None
+    hedge: bool = True
+    walks: bool = False
 
 
 class Trunk:
@@ -64,9 +66,13 @@ class Trunk:
         tells_calls: whether anybody hears how calls end.
     """
 
+    __slots__ = (
+        "_dial", "_dial_rng", "_forget_at", "_low", "_low_at", "_settled", "_shared", "_trace_rng", "_waiting", "create_future",
+        "dialers", "emit", "loop", "methods", "network", "now", "number", "scope", "tells_calls", "timer", "wheel",
+    )  # fmt: skip
+
     def __init__(
         self,
-        address: Address,
         clock: Clock,
         rng: Streams,
         emit: Emit,
@@ -82,20 +88,44 @@ class Trunk:
         self.emit = emit
         self.tells_calls = wants(emit, CallEnded)
         self.scope = Scope(self._background_error)
-        wheel = Wheel(clock.now, loop.call_at)
+        self.timer = LoopTimer(loop)
+        wheel = Wheel(clock.now, self.timer.call_at)
         instance = rng.stream("instance").getrandbits(128).to_bytes(16)
         settings = msgspec.structs.replace(wire, instance=instance)
         budget = ByteBudget(assembly_max_bytes)
         shared = SessionShared(loop, wheel, emit, settings, budget, checksum=checksum, settled=self.settled)
-        self.network = make_network(self.scope.spawn, wheel)
-        self.dialer = Dialer(address, self.network, shared, dial, rng.stream("dial"), self.scope.spawn)
+        try:
+            self.network = make_network(self.scope.spawn, wheel)
+        except BaseException:
+            self.timer.close()
+            raise
+        self.wheel = wheel
+        self.dialers: dict[Dialer, None] = {}
+        self._forget_at = 8
+        self._shared = shared
+        self._dial = dial
+        self._dial_rng = rng.stream("dial")
         self._trace_rng = rng.stream("trace")
         self.number = 0
         self._waiting: dict[int, None] = {}
         self._low = self._settled = 0
         self._low_at = self.now()
         self.methods = Methods()
-        self.once: Handler = make_sender(self.dialer, loop, clock.now, self.scope.spawn)
+
+    def make_dialer(
+        self, address: Address, *, keep: bool = False, charge: Callable[[float], bool] | None = None, rules: Rules | None = None
+    ) -> Dialer:
+        """Make what connects to an address. Those that are gone and have no call open are forgotten now and then."""
+        if len(self.dialers) >= self._forget_at:
+            for old in [d for d in self.dialers if d.closed and all(session.closed for session in d.sessions)]:
+                del self.dialers[old]
+            self._forget_at = 2 * len(self.dialers) + 8  # or a set of a thousand would be looked through a thousand times
+        made = Dialer(
+            address, self.network, self._shared, self._dial, self._dial_rng, self.scope.spawn, keep=keep, charge=charge, rules=rules
+        )
+        made.send = make_sender(made, self.loop, self.now, self.scope.spawn)
+        self.dialers[made] = None
+        return made
 
     def _background_error(self, error: BaseException) -> None:
         self.loop.call_exception_handler({"message": "holdfast client: a background task failed", "exception": error})
@@ -103,39 +133,12 @@ class Trunk:
     async def close(self, *, within_s: float) -> None:
         """Close the connections, then the tasks; each for at most `within_s` seconds. Cancel: the rest is cut."""
         try:
-            await self.dialer.close(within_s=within_s)
+            await close_all(list(self.dialers), within_s=within_s)
         finally:
-            await self.scope.close(grace_s=within_s)
-
-    async def connected(self, deadline_at: float | None, again: Again, options: Options, name: str = "") -> Catalogue:
-        """Return the catalogue of the server we are connected to; connect first, as often as a call may be sent.
-
-        Args:
-            name: the method this is for, which ends here if it fails.
-        Raises: Unavailable, ProtocolError, DeadlineExceeded; all surely not executed. Cancel: loses nothing.
-        """
-        started = self.now()
-        try:
-            return await self._connected(deadline_at, again, options)
-        except (HoldfastError, asyncio.CancelledError) as error:
-            if name:
-                self.tell(name, _code_of(error), started)
-            raise
-
-    async def _connected(self, deadline_at: float | None, again: Again, options: Options) -> Catalogue:
-        dialer, attempt = self.dialer, 1
-        while dialer.session is None or not dialer.session.usable:
             try:
-                await dialer.ready(deadline_at, wait=options.wait_for_ready)
-            except HoldfastError as error:
-                left_s = None if deadline_at is None else deadline_at - self.now()
-                backoff_s = again.next_backoff_s(error, attempt, options.attempts, idempotent=True, left_s=left_s)
-                if backoff_s is None or isinstance(error, DeadlineExceeded):
-                    raise
-                attempt += 1
-                await asyncio.sleep(backoff_s)
-        assert dialer.catalogue is not None
-        return dialer.catalogue
+                await self.scope.close(grace_s=within_s)
+            finally:
+                self.timer.close()
 
     def request(
         self,
@@ -164,6 +167,9 @@ class Trunk:
             extra,
             plan,
             options.trailers,
+            options.waiting_max,
+            options.hedge,
+            options.key,
         )
 
     async def until_settled(self, request: Request, sending: Awaitable[Reply]) -> Reply:
@@ -191,7 +197,7 @@ class Trunk:
         """
         now = self.now()
         if now - self._low_at >= SETTLED_LAG_S:
-            open_numbers = [call.number for session in self.dialer.sessions for call in session.conn.calls.values()]  # type: ignore[attr-defined]
+            open_numbers = [call.number for dialer in self.dialers for session in dialer.sessions for call in session.conn.calls.values()]  # type: ignore[attr-defined]
             low = min(min(open_numbers, default=self.number + 1), min(self._waiting, default=self.number + 1))
             self._settled = max(self._settled, min(self._low, low))
             self._low, self._low_at = low, now

@@ -50,6 +50,10 @@ class SimNetwork:
         """See `Network.listen`. Cancel: loses nothing."""
         return await self._here().listen(address, make_receiver, options, emit, when_full)
 
+    async def lookup(self, address: Address) -> list[Address]:
+        """See `Network.lookup`. Cancel: loses nothing."""
+        return await self._here().lookup(address)
+
     async def datagrams(
         self,
         address: Address,

@@ -142,7 +142,10 @@ class Connection(Receiving):
             raise _cannot_travel(name_length, deadline_ms, number) from None
         self._last_id = call.id = call_id
         self.calls[call_id] = call
-        self.ready += (head, method, body)
+        ready = self.ready
+        ready.append(head)  # three of these cost less than one `+=`
+        ready.append(method)
+        ready.append(body)
         return True
 
     def _first_frame_bytes(self, head: int) -> int:
@@ -163,7 +166,9 @@ class Connection(Receiving):
         if self.calls.pop(call.id, None) is not None:
             if call.flow is not None:
                 self._release(call)
-            self.ready += (_pack_header(len(body), _REPLY, flags, call.id), body)
+            ready = self.ready
+            ready.append(_pack_header(len(body), _REPLY, flags, call.id))
+            ready.append(body)
         return True
 
     def _send_long_reply(self, call: CallState, body: bytes, flags: int, trailers: bytes) -> bool:
@@ -363,8 +368,7 @@ class Connection(Receiving):
 
     def take_plain(self) -> bytes:
         """As `take_output`, while `outbox.special` is not set: then what is ready is all there is."""
-        self._sent_before = self._sent_id
-        self._sent_id = self._last_id
+        self._sent_before, self._sent_id = self._sent_id, self._last_id
         self._pongs = 0
         ready = self.ready
         data = b"".join(ready)

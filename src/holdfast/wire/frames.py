@@ -36,8 +36,8 @@ CREDIT_PAYLOAD = struct.Struct(">I")
 GOAWAY_HEAD = struct.Struct(">QB")
 ACK_PAYLOAD = struct.Struct(">Q")
 TRAILERS_LENGTH = struct.Struct(">H")
-TRAILERS_MAX_BYTES: Final = 512
-"""Of what a server says beside an answer: it must fit, with a byte of the body, the smallest frame a peer may ask for."""
+TRAILERS_MAX_BYTES: Final = 8 * 1024
+"""Of what a server says beside an answer. With a body it must fit one frame of the peer, so whoever says much keeps to half of that."""
 CHECK = struct.Struct(">I")
 """What follows every frame of a checked connection: CRC-32 (the one of zlib and Ethernet) of its header and payload."""
 CHECK_BYTES: Final = CHECK.size

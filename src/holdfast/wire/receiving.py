@@ -25,8 +25,10 @@ from .streaming import Streaming
 
 _unpack_header = frames.HEADER.unpack_from
 _unpack_call = frames.CALL_HEAD.unpack_from
+_unpack_call_frame = frames.CALL_FRAME_HEAD.unpack_from
 _HEADER_BYTES = frames.HEADER_BYTES
 _CALL_HEAD_BYTES = frames.CALL_HEAD.size
+_CALL_FRAME_HEAD_BYTES = frames.CALL_FRAME_HEAD.size
 _CALL_ID_MAX = frames.CALL_ID_MAX
 _SMALL_READ_BYTES = 32 * 1024
 _TOTAL_BYTES = frames.TOTAL.size
@@ -46,9 +48,9 @@ class Receiving(Streaming):
             checked: the check sums were looked at and taken out already.
         Raises: nothing. A peer that breaks the protocol is an `Errored` event; from then on everything is swallowed.
         """
-        position, total = 0, len(data)
+        position = 0
         if self.state != "OPEN":
-            position = self._receive_opening(data, total)
+            position = self._receive_opening(data, len(data))
             if not self._open():
                 return position
         if self._checked and not checked:
@@ -60,7 +62,8 @@ class Receiving(Streaming):
         total, frame_max = len(data), self.local.frame_max_bytes
         events, calls = self.events, self.calls
         # Slices of bytes cost half of a memoryview's and need no copy; what is small is therefore copied once as a whole.
-        small = bytes(data) if total <= _SMALL_READ_BYTES else data
+        large = total > _SMALL_READ_BYTES
+        small = data if large else data.tobytes()
         while total - position >= _HEADER_BYTES:
             length, kind, flags, call_id = _unpack_header(small, position)
             if length > frame_max:
@@ -73,13 +76,16 @@ class Receiving(Streaming):
             position = end
             if kind == _REPLY and not flags & _NOT_RAW:
                 call = calls.pop(call_id, None)
+                body = small[start:end]
+                if large:
+                    body = bytes(body)
                 if call is None:
                     self._check_known_id(kind, call_id)
                 elif call.flow is None:
-                    events.append(Replied(call, bytes(small[start:end]), flags == _RAW))
+                    events.append(Replied(call, body, flags == _RAW))  # type: ignore[arg-type] # it is bytes by now
                     continue
                 else:
-                    self._whole_reply(call, bytes(small[start:end]), flags == _RAW)
+                    self._whole_reply(call, body, flags == _RAW)  # type: ignore[arg-type]
             elif kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
                 continue
             else:
@@ -94,29 +100,35 @@ class Receiving(Streaming):
         events, calls = self.events, self.calls
         calls_max, make_call = self.local.open_calls_max, self._make_call
         plain_call = _CALL if self.outbox.answers is None and self._final_id < 0 else -1
-        small = bytes(data) if total <= _SMALL_READ_BYTES else data
-        while total - position >= _HEADER_BYTES:
-            length, kind, flags, call_id = _unpack_header(small, position)
+        large = total > _SMALL_READ_BYTES
+        small = data if large else data.tobytes()
+        while (left := total - position) >= _HEADER_BYTES:
+            if left >= _CALL_FRAME_HEAD_BYTES:  # nearly everything is a call: its head is read with the header, and counts if it is one
+                length, kind, flags, call_id, deadline_ms, number, attempt, name_length = _unpack_call_frame(small, position)
+            else:
+                length, kind, flags, call_id = _unpack_header(small, position)
             if length > frame_max:
                 self._too_long(kind, length)
                 return total
-            start = position + _HEADER_BYTES
-            end = start + length
+            end = position + _HEADER_BYTES + length
             if end > total:
                 break
-            position = end
             if kind == plain_call and not flags & _NOT_RAW and length >= _CALL_HEAD_BYTES and self._last_id < call_id <= _CALL_ID_MAX:
                 # A whole call without trace, metadata and stream: nearly all of them, and so without a function of its own.
-                deadline_ms, number, attempt, name_length = _unpack_call(small, start)
-                at = start + _CALL_HEAD_BYTES
+                at = position + _CALL_FRAME_HEAD_BYTES
                 body_at = at + name_length
                 if body_at <= end and attempt <= _HEDGE and len(calls) < calls_max and (number >= self._settled or not number):
                     self._last_id = call_id
-                    name, body = bytes(small[at:body_at]), bytes(small[body_at:end])
+                    name, body = small[at:body_at], small[body_at:end]
+                    if large:
+                        name, body = bytes(name), bytes(body)
                     call = calls[call_id] = make_call(call_id, None, name, body, flags == _RAW, False, deadline_ms, number, attempt)
                     events.append(Called(call))
+                    position = end
                     continue
-            elif kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
+            position = end
+            start = end - length
+            if kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
                 continue
             self._on_frame(kind, flags, call_id, data[start:end])
             if self._over():

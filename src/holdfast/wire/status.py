@@ -12,6 +12,7 @@ import msgspec
 from ..errors import ProtocolError
 
 TEXT_MAX = 256
+HOPS_MAX_BYTES = 7 * 1024
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,11 +38,13 @@ class Trailers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         queue_us: from the call's last byte to the start of its handler, in microseconds.
         run_us: from there to the answer.
         load: as in Status, when it answered.
+        hops: what explains the calls its handler made to answer, as msgpack; empty when there were none, or nobody may know.
     """
 
     queue_us: Annotated[int, msgspec.Meta(ge=0)] = 0
     run_us: Annotated[int, msgspec.Meta(ge=0)] = 0
     load: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    hops: Annotated[bytes, msgspec.Meta(max_length=HOPS_MAX_BYTES)] = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -40,6 +40,11 @@ class Mutant:
     hunks: tuple[tuple[str, str], ...]
     changed_lines: int
 
+    @property
+    def campaign(self) -> str:
+        """Which campaign has to find it: the `fleet`, for one whose name begins so, else the `spine`."""
+        return "fleet" if self.name.startswith("fleet_") else "spine"
+
     def mutate(self, source: str) -> str:
         """Return the file with the mistake in it. Raises: DoesNotApply."""
         for old, new in self.hunks:

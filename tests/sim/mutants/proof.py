@@ -1,6 +1,7 @@
-"""The spine campaign or a pytest run, and the proof that it is a mutated copy of the package which is tested.
+"""A campaign or a pytest run, and the proof that it is a mutated copy of the package which is tested.
 
 Owns: one check. `HOLDFAST_MUTANT` names the folder that the package must come from; with another one nothing is run.
+`HOLDFAST_CAMPAIGN` names the campaign, `spine` or `fleet`.
 
     python -m tests.sim.mutants.proof --seeds 10 --json      the campaign
     pytest -p tests.sim.mutants.proof …                      any tests
@@ -28,4 +29,4 @@ def pytest_configure() -> None:
 
 if __name__ == "__main__":
     prove()
-    runpy.run_module("tests.sim.spine", run_name="__main__")
+    runpy.run_module(f"tests.sim.{os.environ['HOLDFAST_CAMPAIGN']}", run_name="__main__")

@@ -18,9 +18,10 @@ README = Path(__file__).with_name("README.md")
 
 HEAD = """# Mutants
 
-Mistakes as somebody would make them in holdfast's protocol, session and deadline code, each at most five lines, kept as patches in
-`patches/`. The simulation must find them. `make mutants` makes them one by one in a copy of the sources, runs the spine campaign and the
-quick tests against it, and writes this page and `table.json`. A patch that no longer applies fails the build.
+Mistakes as somebody would make them in holdfast's protocol, session and deadline code, and (`fleet_…`) in its policies and balancing, each
+at most five lines, kept as patches in `patches/`. The simulation must find them. `make mutants` makes them one by one in a copy of the
+sources, runs the spine campaign, or the fleet campaign, and the quick tests against it, and writes this page and `table.json`. A patch that
+no longer applies fails the build.
 
 `worlds` is how many worlds of the campaign it took, the median of several slices of seeds that have nothing in common. `tests` says
 whether the quick tests without `tests/sim` notice: green means that they do not, and the simulation stands alone.

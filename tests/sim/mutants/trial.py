@@ -21,7 +21,7 @@ from typing import Any
 from .patching import REPOSITORY, Mutant
 
 COPIED = ("src", "tests", "docs", "examples", "bench", "scripts", "changes", "requirements")
-LIKELY = ["rpc", "wire", "faults", "policy", "control", "test_client.py", "test_server.py", "test_tasks.py"]
+LIKELY = ["policy", "control", "balance", "calling", "rpc", "wire", "faults", "test_client.py", "test_server.py", "test_tasks.py"]
 """Tests that notice most mistakes; they are asked first, because all of them take minutes."""
 
 UNITS_S = 900.0
@@ -51,7 +51,7 @@ class Workshop:
             "HOLDFAST_MUTANT": str(folder),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._bad_seeds: dict[int, bool] = {}
+        self._bad_seeds: dict[tuple[str, int], bool] = {}
 
     @contextmanager
     def mistake(self, mutant: Mutant) -> Iterator[None]:
@@ -69,26 +69,32 @@ class Workshop:
         seed, end = first, first + seeds
         while seed < end:
             with self.mistake(mutant):
-                failure = self.campaign(seed, end - seed)
+                failure = self.campaign(seed, end - seed, mutant.campaign)
             if failure is None:
                 return None
             seed = failure["seed"]
-            if self.is_sound(seed):
+            if self.is_sound(seed, mutant.campaign):
                 return Caught(failure["invariant"], seed, seed - first + 1, failure["message"])
             seed += 1
         return None
 
-    def is_sound(self, seed: int) -> bool:
+    def is_sound(self, seed: int, campaign: str = "spine") -> bool:
         """Whether the world of that seed passes without a mistake."""
-        if seed not in self._bad_seeds:
-            self._bad_seeds[seed] = self.campaign(seed, 1) is not None
-        return not self._bad_seeds[seed]
+        if (campaign, seed) not in self._bad_seeds:
+            self._bad_seeds[campaign, seed] = self.campaign(seed, 1, campaign) is not None
+        return not self._bad_seeds[campaign, seed]
 
-    def campaign(self, first: int, seeds: int) -> dict[str, Any] | None:
+    def campaign(self, first: int, seeds: int, campaign: str = "spine") -> dict[str, Any] | None:
         """Run the campaign over the copy; return its first failure."""
         command = [sys.executable, "-m", "tests.sim.mutants.proof", "--seeds", str(seeds), "--first", str(first), "--json"]
         done = subprocess.run(
-            command, cwd=self.folder, env=self._env, capture_output=True, text=True, check=False, timeout=60.0 + seeds * WORLD_S
+            command,
+            cwd=self.folder,
+            env={**self._env, "HOLDFAST_CAMPAIGN": campaign},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60.0 + seeds * WORLD_S,
         )
         try:
             report = json.loads(done.stdout)

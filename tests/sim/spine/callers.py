@@ -62,6 +62,7 @@ class Caller:
         if op.cancel_s is not None:
             loop.call_later(op.cancel_s, running.cancel)
         await asyncio.wait([running])
+        truth.moved += 1
         truth.require(op.key not in truth.over, "ended-once", f"{op} ended a second time")
         if running.cancelled():
             truth.over[op.key] = "cancelled"
@@ -169,6 +170,7 @@ class Caller:
                 if op.read_s:
                     await asyncio.sleep(op.read_s)
                 sent.append(number)
+                self._truth.moved += 1
                 yield Item(op.key, number, filler(op.key, op.size))
 
         return items()
@@ -216,6 +218,7 @@ class Caller:
             need(right, "in-order", f"{op} expected item {expected}, got {item.number} of {item.key}")
             need(item.body == filler(op.key, size), "right-answer", f"item {expected} of {op} has other bytes than its own")
             expected += 1
+            self._truth.moved += 1
             if op.read_s and op.what == "count":
                 await asyncio.sleep(op.read_s)
             due_at = min(total_at, self._due_at(op.idle_s))

@@ -11,9 +11,11 @@ import pytest
 import holdfast
 from holdfast import errors, facts
 from holdfast.facts import Fact
-from holdfast.sim import World
+from holdfast.sim import Case, FaultPlan, World
 from holdfast.wire import Settings
 from tests.sim.stages import play
+
+from .campaign import spine
 
 svc = holdfast.Service("t")
 executed: list[str] = []
@@ -195,3 +197,19 @@ def test_bytes_that_were_under_way_to_a_machine_that_stands_still_come_in_order(
 
     for seed in range(5):
         play(scenario, seed, latency_s=0.004, jitter_s=0.05, slice_chance=0.9)
+
+
+SOAKED = {
+    "deadline: four callbacks stalled before a caller heard of it, and three were allowed for": Case(seed=4190),
+    "nothing-left: a connection was accepted in the turn in which the server was closed": Case(seed=38577),
+    "no-hang: two megabytes through small buffers took longer than a minute": Case(
+        seed=24096, plan=FaultPlan((), recorded=True), kept=(("c1", 8), ("c1", 9), ("c1", 12))
+    ),
+}
+"""What a soak found in tens of thousands of worlds, and how it failed. The second was the server's; the others were the campaign's own."""
+
+
+@pytest.mark.parametrize("case", SOAKED.values(), ids=[f"seed {case.seed}" for case in SOAKED.values()])
+def test_a_world_that_failed_in_a_soak_holds(case: Case) -> None:
+    outcome = spine.run(case)
+    assert outcome.failure is None, outcome.failure.message

@@ -19,6 +19,7 @@ from holdfast.facts import Fact
 from holdfast.rpc.caller import CallerSession
 from holdfast.rpc.reception import Reception
 from holdfast.sim import InvariantBroken, World
+from holdfast.sim.cpu import Cpu
 from holdfast.wire import Connection, frames
 from holdfast.wire.machine import Machine
 from holdfast.wire.outbox import Outbox
@@ -69,6 +70,8 @@ class Truth:
         over: how each operation ended, by its key.
         broken: invariants that were seen broken, the first first.
         stage: how far the world is; clients and server look at it. See `campaign.py`.
+        moved: counts items that were sent or read, and operations that ended: as long as it grows, something goes on.
+        stalls: of each process, from when to when a callback of its was held up by what the world is like, in order.
     """
 
     def __init__(self, world: World) -> None:
@@ -81,6 +84,8 @@ class Truth:
         self.drains = 0
         self.ended: Counter[str] = Counter()
         self.items_read: dict[str, int] = {}
+        self.moved = 0
+        self.stalls: dict[Cpu, list[tuple[float, float]]] = {}
         self._numbers: dict[str, tuple[str, int]] = {}
         self._points: dict[str, None] = {}
 
@@ -113,17 +118,26 @@ class Truth:
             self.world.reached(point)
 
     def in_time(self, who: str, due_at: float | None, what: str = "its end") -> None:
-        """Nobody waits past a deadline. What a host without a processor is late does not count, from when it has one again.
+        """Nobody waits past a deadline. What a host is late without a processor, or in callbacks that stall, does not count.
 
         Args:
             due_at: on the clock of the host that asks; None for never.
         """
         process: Any = self.world._engine.current
         late_s = 0.0 if due_at is None or self.world._engine.over else asyncio.get_running_loop().time() - due_at
-        if late_s > LATE_S:
-            late_s = min(late_s, self.now() - process.stalled_until)
-            text = f"{who} waited {late_s * 1000:.3f} ms past the deadline, for {what}"
-            self.require(late_s <= LATE_S + 3 * self.world.options.stall_max_s, "deadline", text)
+        if due_at is not None and late_s > LATE_S:
+            since = max(due_at if process.clock is None else process.clock.true_time(due_at), process.stalled_until)
+            late_s = min(late_s, self.now() - since) - self.stalled_s(process, since)
+            self.require(late_s <= LATE_S, "deadline", f"{who} waited {late_s * 1000:.3f} ms past the deadline, for {what}")
+
+    def stalled_s(self, process: Cpu, since: float) -> float:
+        """How long, since that time, callbacks of a process stalled: any number of them may do so in a row."""
+        found = 0.0
+        for begun_at, over_at in reversed(self.stalls.get(process, ())):
+            if over_at <= since:
+                break
+            found += over_at - max(begun_at, since)
+        return found
 
     async def read_all(self, key: str, items: AsyncIterator[Any], size: int) -> int:
         """Read an upload to its end, as a handler, and look at the order."""
@@ -132,6 +146,7 @@ class Truth:
             right = item.key == key and item.number == expected and len(item.body) == size
             self.require(right, "in-order", f"the server expected item {expected} of {key}, got {item.number} of {item.key}")
             expected += 1
+            self.moved += 1
         self.items_read[key] = expected
         return expected
 
@@ -252,6 +267,8 @@ def spying(truth: Truth) -> Iterator[None]:
     ]
     undo = [_watch(owner, name, spy) for owner, name, spy in watched]
     undo.append(_watch_room(truth))
+    if truth.world.options.stall_chance:
+        undo.append(_watch_stalls(truth))
     try:
         yield
     finally:
@@ -282,5 +299,23 @@ def _watch_room(truth: Truth) -> Callable[[], None]:
 
     def undo() -> None:
         CallerSession.room = real  # type: ignore[method-assign]
+
+    return undo
+
+
+def _watch_stalls(truth: Truth) -> Callable[[], None]:
+    real = Cpu._run
+    no_stall_s = 10 * truth.world.options.callback_s
+
+    def run(self: Cpu, handle: Any) -> None:
+        real(self, handle)
+        handle = None  # as there: an error's traceback would keep its task
+        if self._free_at - self.engine.now > no_stall_s:
+            truth.stalls.setdefault(self, []).append((self.engine.now, self._free_at))
+
+    Cpu._run = run  # type: ignore[method-assign]
+
+    def undo() -> None:
+        Cpu._run = real  # type: ignore[method-assign]
 
     return undo

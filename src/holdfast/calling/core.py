@@ -1,0 +1,322 @@
+"""What all views of a client share: the machines of its policies, its nodes, and the handler that a Request goes to.
+
+Owns: one budget, one throttle, one limit and one set of hedging delays for the client, whatever its views; the watch over calls that
+are slow. What may never happen here: a second budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..balance.pool import PoolRules
+from ..balance.resolve import Resolver
+from ..clock import Clock, Streams
+from ..config import ClientConfig
+from ..context import CURRENT
+from ..control.budget import RetryBudget
+from ..errors import DeadlineExceeded, HoldfastError
+from ..facts import CallExplained, Emit
+from ..handler import CallRecord, Handler, MethodInfo, Reply, Request
+from ..net.address import parse_address
+from ..policy.fallback import Fallbacks
+from ..policy.hedge import Hedges
+from ..policy.limit import Limiter, limit_layer
+from ..policy.retry import EARLY_S, LATE_S, Retrier
+from ..policy.throttle import Throttle, throttle_layer
+from ..rpc.bound import BoundMethod
+from ..rpc.catalogue import Catalogue
+from ..rpc.dialer import Dialer
+from ..rpc.hops import HOPS_MAX, decode_hops
+from ..rpc.outcall import OnTrailers
+from ..rpc.sender import StreamPlan
+from ..rpc.trunk import MakeNetwork, Options, Trunk
+from ..wire import Trailers
+from .nodes import Nodes
+from .stack import client_stack
+
+MakeResolver = Callable[["Core"], Resolver]
+LOOK_EVERY_S = 0.001
+"""All open calls are looked at for slow ones no more often than this, however many become slow at once."""
+
+UNSET: Any = object()
+"""What stands for "as the view says" where None means "for ever"."""
+
+
+class Core(Trunk):
+    """Made when a client is entered.
+
+    Attributes:
+        handler: the whole stack, for calls that walk it.
+        attempt: what stands inside of retry: one attempt, at some node.
+        merged: whether first attempts may go past the stack: nobody edited it.
+        budget, hedges, retrier, nodes: the machines.
+    """
+
+    __slots__ = (
+        "_beside_timer", "_besides", "_explain_every", "_pool", "_pool_rng", "_silent_after_s", "attempt", "balancer", "beside_due",
+        "budget", "fallbacks", "handler", "hedges", "limiter", "merged", "nodes", "ready", "resolver", "retrier", "rng", "sampled",
+        "stack", "throttle",
+    )  # fmt: skip
+
+    def __init__(
+        self, make_resolver: MakeResolver, config: ClientConfig, clock: Clock, rng: Streams, emit: Emit, make_network: MakeNetwork
+    ) -> None:
+        super().__init__(clock, rng, emit, make_network, config.wire, config.dial, config.assembly_max_bytes, config.checksum)
+        try:
+            self._build(make_resolver, config, clock, rng, emit)
+        except BaseException:  # of what the user gave us: the stack's edit
+            self.timer.close()
+            raise
+
+    def _build(self, make_resolver: MakeResolver, config: ClientConfig, clock: Clock, rng: Streams, emit: Emit) -> None:
+        self.rng = rng
+        self._pool = config.pool
+        self._pool_rng = rng.stream("pool")
+        budget = config.budget
+        self.budget = RetryBudget(share=budget.share, floor_per_s=budget.floor_per_s, ttl_s=budget.ttl_s, mode=budget.mode)
+        self.hedges = Hedges(config.hedge, self.budget) if config.hedge.mode != "off" else None
+        self.resolver = make_resolver(self)
+        self.nodes = Nodes(self.resolver, self._make_dialer, config, self.wheel, rng, emit)
+        self.balancer = self.nodes.balancer
+        self.ready = self.balancer.ready
+        self.retrier = Retrier(
+            clock.now,
+            rng.stream("retry"),
+            emit,
+            config.retry,
+            self.budget,
+            hedges=self.hedges,
+            panicking=lambda: self.balancer.panicking,
+            silent_s=self._silent_s,
+            spawn=self.scope.spawn,
+            slow=self._slow,
+        )
+        self.throttle = Throttle(config.throttle)
+        self.fallbacks = Fallbacks(config.fallback, emit)
+        self.limiter = Limiter(config.limit, rng.stream("limit"), emit) if config.limit.mode != "off" else None
+        stack = client_stack(
+            throttle=throttle_layer(self.throttle, clock.now, rng.stream("throttle"), emit) if config.throttle.mode != "off" else None,
+            retry=self.retrier.layer,
+            limit=limit_layer(self.limiter, clock.now) if self.limiter is not None else None,
+        )
+        self.stack = stack if config.stack is None else config.stack(stack)
+        self.merged = config.stack is None and self.limiter is None
+        self.attempt: Handler = self.nodes.send if self.limiter is None else limit_layer(self.limiter, clock.now)(self.nodes.send)
+        self.handler: Handler = self.stack.around(self.nodes.send)
+        self._besides = config.retry.beside
+        self._silent_after_s = config.retry.silent_s / 2 or math.inf
+        self.beside_due = math.inf
+        self._beside_timer: Any = None
+        self._explain_every = config.explain_every or math.inf
+        self.sampled = self._explain_every
+        endpoints = self.resolver.initial()
+        if endpoints:
+            self.nodes.update(endpoints)
+        if not self.resolver.static:
+            self.scope.spawn(self.resolver.run(self.nodes.update))
+
+    def _make_dialer(self, key: str, keep: bool) -> Dialer:
+        charge = self.budget.take if self.budget.mode != "off" else None
+        return self.make_dialer(parse_address(key), keep=keep, charge=charge, rules=PoolRules(self._pool, self._pool_rng))
+
+    async def close(self, *, within_s: float) -> None:
+        """As in Trunk. Cancel: the rest is cut."""
+        self.nodes.close()
+        if self._beside_timer is not None:
+            self._beside_timer.cancel()
+        await super().close(within_s=within_s)
+
+    # ------------------------------------------------------------------ before a call
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """Of a node that takes calls, or is connected and kept out for now; None while there is none."""
+        for node in self.ready or self.balancer.nodes.values():
+            if node.state == "ready":
+                catalogue: Catalogue = node.target.catalogue
+                return catalogue
+        return None
+
+    async def connected(self, deadline_at: float | None, options: Options, name: str = "") -> Catalogue:
+        """Return the catalogue of a node that takes calls; wait for one first, as often as a call may be sent.
+
+        Args:
+            name: the method this is for, which ends here if it fails.
+        Raises: Unavailable, ProtocolError, Overloaded, DeadlineExceeded; all surely not executed. Cancel: loses nothing.
+        """
+        started = self.now()
+        try:
+            return await self._connected(deadline_at, options, name)
+        except (HoldfastError, asyncio.CancelledError) as error:
+            if name:
+                self.tell(name, error.code if isinstance(error, HoldfastError) else "cancelled", started)
+            raise
+
+    async def _connected(self, deadline_at: float | None, options: Options, name: str) -> Catalogue:
+        attempt = 1
+        while (catalogue := self.catalogue) is None:
+            try:
+                await self.nodes.ready(deadline_at, wait=options.wait_for_ready, waiting_max=options.waiting_max, name=name)
+            except HoldfastError as error:
+                left_s = None if deadline_at is None else deadline_at - self.now()
+                backoff_s = self.retrier.next_backoff_s(error, attempt, options.attempts, idempotent=True, left_s=left_s)
+                if backoff_s is None or isinstance(error, DeadlineExceeded):
+                    raise
+                attempt += 1
+                await asyncio.sleep(backoff_s)
+        return catalogue
+
+    def unreached(self, name: str, error: HoldfastError, options: Options, started: float, deadline_at: float | None) -> Any:
+        """A call of that method found no node that takes it: return what stands in for its answer. Raises: the error, if nothing does."""
+        request = Request(MethodInfo(name), b"", False, deadline_at, 0, on_record=options.explain)
+        record = self.explain(request, started)
+        self._explained(record, request, error.code, tell=True)
+        fallback = self.fallbacks.choose(name, error, idempotent=False, own=options.fallback)
+        if fallback is not None:
+            return fallback.instead(error)
+        own = copy.copy(error)  # all who wait for a connection hear the same one
+        own.record = record
+        raise own from error.__cause__
+
+    # ------------------------------------------------------------------ calls that are slow
+
+    def _slow(self, request: Request, began: float) -> None:
+        """An attempt has been under way for long: as good as an answer that slow. Its connection is asked for a sign of life."""
+        if request.tried and request.tried[-1].pending:
+            node, now = request.tried[-1], self.now()
+            if began > self.nodes.lagged_at:
+                node.overdue(now - began, now)
+            if node.target.session is not None:
+                node.target.session.suspect(now)
+
+    def watch(self, at: float) -> None:
+        """A call is under way that may get another attempt beside it at `at`."""
+        if at < self.beside_due:
+            if self._beside_timer is not None:
+                self._beside_timer.cancel()
+            self.beside_due = at
+            self._beside_timer = self.timer.call_at(at, self._look_beside)  # the wheel is too coarse for calls of milliseconds
+
+    def _look_beside(self) -> None:
+        """Tell the callers of calls that have been under way for too long; the nodes they are at count as that slow."""
+        now = self.now()
+        late_s = now - self.beside_due
+        self.beside_due, self._beside_timer = math.inf, None
+        if late_s > LATE_S:  # we are: let what has come meanwhile be read first, or all calls would look slow
+            self.watch(now + LOOK_EVERY_S)
+            return
+        earliest = math.inf
+        for dialer in list(self.dialers):
+            for session in list(dialer.sessions):
+                earliest = min(earliest, session.look_beside(now))
+        if earliest < math.inf:
+            self.watch(max(earliest, now + LOOK_EVERY_S))
+
+    def beside_at(self, name: str, started: float, expires_at: float, options: Options) -> float:
+        """When a first attempt that is sent now may get another one beside it: `Retrier.beside_at` for the merged way; inf for never."""
+        at = started + self._silent_after_s
+        if self._besides:
+            at = min(at, started + (expires_at - started) / options.attempts)
+        if self.hedges is not None and options.hedge:
+            delay_s = self.hedges.of(name).delay_s(started)
+            if delay_s is not None:
+                at = min(at, started + delay_s)
+        return at
+
+    def _silent_s(self, request: Request) -> float:
+        """For how long nothing was heard from the node that a request was sent to last; it is asked for a sign of life."""
+        session = request.tried[-1].target.session if request.tried else None
+        if session is None:
+            return math.inf
+        silent_s: float = self.now() - session.heard_at
+        if silent_s >= self._silent_after_s - EARLY_S:
+            session.ask()
+        return silent_s
+
+    # ------------------------------------------------------------------ how a call ends, and what explains it
+
+    def request(
+        self,
+        method: BoundMethod,
+        body: bytes,
+        deadline_at: float | None,
+        extra: tuple[int, bytes] | None,
+        options: Options,
+        plan: StreamPlan | None,
+        number: int = 0,
+    ) -> Request:
+        """As in Trunk; one that is to be explained asks the server how it went there, too."""
+        request = super().request(method, body, deadline_at, extra, options, plan, number)
+        ambient = CURRENT.get()
+        request.hops = None if ambient is None else ambient.hops
+        if options.explain is not None or request.hops is not None:
+            request.on_record = options.explain
+            request.on_trailers = functools.partial(_told_beside, request, options.trailers)
+        request.fallback = options.fallback
+        return request
+
+    async def finished(self, method: BoundMethod, started: float, request: Request, sending: Awaitable[Reply]) -> Any:
+        """As in Trunk, with the call's record completed and told, and a fallback where there is one for what it ended with.
+
+        Cancel: as `sending`.
+        """
+        sampled = self.sampled <= 0
+        if sampled:
+            self.sampled = self._explain_every
+        record = self.explain(request, started)
+        try:
+            result = await super().finished(method, started, request, sending)
+        except HoldfastError as error:
+            self._explained(record, request, error.code, tell=True)
+            fallback = self.fallbacks.choose(method.info.name, error, idempotent=request.may_repeat, own=request.fallback)
+            if fallback is not None:
+                return fallback.instead(error)
+            if error.record is not None and error.record is not record:
+                error = copy.copy(error)  # somebody else's call ended with the same one
+            error.record = record
+            raise error from error.__cause__
+        except asyncio.CancelledError:
+            self._explained(record, request, "cancelled", tell=sampled)
+            raise
+        self._explained(record, request, "ok", tell=sampled)
+        return result
+
+    def _explained(self, record: CallRecord, request: Request, code: str, *, tell: bool) -> None:
+        record.code = code
+        record.duration_s = self.now() - record.began_at
+        if request.hops is not None and len(request.hops) < HOPS_MAX:
+            request.hops.append(record)
+        if request.on_record is not None:
+            try:
+                request.on_record(record)
+            except Exception as error:  # theirs
+                told = {"message": f"holdfast client: what was told of {record.method} raised", "exception": error}
+                self.loop.call_exception_handler(told)
+        if tell:
+            self.emit(CallExplained(record))
+
+    def explain(self, request: Request, started: float) -> CallRecord:
+        """Begin the record of a call, or go on with it."""
+        if request.record is None:
+            left_s = None if request.deadline_at is None else request.deadline_at - started
+            request.record = CallRecord(request.info.name, request.number, started, left_s)
+        return request.record
+
+    @property
+    def dialer(self) -> Dialer:
+        """What connects to the only node, or to the first of them."""
+        found: Dialer = next(iter(self.balancer.nodes.values())).target
+        return found
+
+
+def _told_beside(request: Request, then: OnTrailers | None, method: str, trailers: Trailers) -> None:
+    if request.record is not None:
+        request.record.queue_us, request.record.run_us = trailers.queue_us, trailers.run_us
+        request.record.hops = decode_hops(trailers.hops)
+    if then is not None:
+        then(method, trailers)
