@@ -32,7 +32,7 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 # A banner per step, so that a long run says where it is.
 say = @printf '\n── %s\n' "$(1)"
 
-.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench bench-layers hostile exhaustion soak soak-sockets mutants fuzz clean need-python
+.PHONY: help demo demo-transfer check test test-main test-others types lint contracts snapshot bench bench-layers hostile exhaustion failover soak soak-sockets mutants fuzz clean need-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ bench: .venv/bench-$(MAIN)/.stamp $(STAMPS) ## holdfast beside bare_rpc and othe
 # LAYERS='--rounds 40 --json layers.json' says more, see bench/layers.py.
 bench-layers: .venv/$(MAIN)/.stamp ## where the time of a small call goes: µs of each layer and each feature; < 90 s
 	@$(PY) bench/layers.py $(LAYERS)
+
+# FAILOVER='faults --only holdfast,haproxy --phases kill,freeze' narrows it, see bench/failover/README.md.
+failover: .venv/bench-$(MAIN)/.stamp ## nodes killed, frozen, cut off, slow: what callers of holdfast and of others notice; 10 min
+	@sh bench/failover/fetch_haproxy.sh
+	@.venv/bench-$(MAIN)/bin/python -m bench.failover $(FAILOVER)
 
 .venv/bench-%/.stamp: requirements/bench.txt pyproject.toml bench/make_venv.sh | need-python
 	@sh bench/make_venv.sh $* $(call path_of,$*)
