@@ -103,9 +103,10 @@ class CallHedged(Fact, frozen=True, gc=False):
 
 
 class RetryDenied(Fact, frozen=True, gc=False):
-    """An attempt failed and was not followed by another, though its kind of failure may be tried again.
+    """An attempt failed, or was slow, and was not followed by another, though its kind of failure may be tried again.
 
-    `reason`: attempts, deadline, budget, not_idempotent, never. With `enforced` False it is what would have been: the policy is in shadow.
+    `reason`: attempts, deadline, budget, not_idempotent; of a slow one also no_history, too_slow, too_many_methods, panic, shadow. With
+    `enforced` False it is what would have been: the policy is in shadow.
     """
 
     method: str

@@ -68,7 +68,8 @@ class CallRecord(msgspec.Struct):
         deadline_s: seconds the caller gave it; None for ever.
         attempts: in the order they began.
         denied: why no further attempt was made: `budget`, `attempts`, `deadline`, `not_idempotent`, `never`; empty when none was wanted.
-        hedging: why it was not hedged, or empty: `off`, `not_idempotent`, `no_history`, `budget`, `deadline`, `no_other_node`.
+        hedging: why it was not hedged when it was slow, or empty: `no_history`, `too_slow`, `too_many_methods`, `panic`, `deadline`,
+            `budget`, `shadow`.
         budget: what the retry budget held when it was last asked, in retries.
         code: `ok`, a code, or `cancelled`; empty while it is under way.
         hops: what the server says of the calls it made to answer, when it was asked.

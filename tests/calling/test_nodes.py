@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -378,6 +379,16 @@ async def test_answers_that_come_while_our_own_loop_is_late_say_nothing_of_the_n
             loop.idle.now += 2.0  # the loop was busy with something else
             await call
             assert node.cost == pytest.approx(0.004), "it was us"
+            assert node.heard_at == math.inf, "it owes nothing"
+            here.took_s = {AB[0]: 5.0}
+            slow = await spawn(client.call("shop.get"))
+            await asyncio.sleep(0.001)
+            here.took_s = {AB[0]: 0.004}
+            call = await spawn(client.call("shop.get"))
+            loop.idle.now += 0.5
+            await call
+            assert node.heard_at == pytest.approx(here.core.now()), "it has answered, whatever we make of the time it took"
+            await slow
 
 
 @pytest.mark.parametrize("explained", [False, True])

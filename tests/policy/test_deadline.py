@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import DeadlineExceeded, Unavailable
 from holdfast.handler import MethodInfo, Reply, Request
-from holdfast.policy.deadline import attempt_until, deadline_layer, inherited_until
+from holdfast.policy.deadline import attempt_until, deadline_layer
 from holdfast.sim import Cut, World, cancel_everywhere, sim_test
 
 # ------------------------------------------------------------------------------------------------------------- arithmetic
@@ -45,34 +45,6 @@ def test_attempts_that_all_go_silent_share_the_deadline_evenly(now: float, left_
     assert attempt_until(starts[-1], deadline_at, 1, idempotent=True) is None
     share = left_s / attempts
     assert [b - a for a, b in itertools.pairwise(starts)] == pytest.approx([share] * (attempts - 1), rel=1e-3, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("deadline_at", "own_s", "until"),
-    [
-        (None, None, None),
-        (None, 10.0, 110.0),
-        (102.0, None, 101.99),
-        (102.0, 10.0, 101.99),
-        (102.0, 0.5, 100.5),
-        (100.1, 10.0, 100.095),
-        (100.0, 10.0, 100.0),
-        (99.0, 10.0, 99.0),
-    ],
-)
-def test_a_call_made_to_answer_another_ends_before_it(deadline_at: float | None, own_s: float | None, until: float | None) -> None:
-    assert inherited_until(100.0, deadline_at, own_s) == (None if until is None else pytest.approx(until))
-
-
-@given(st.floats(0, 1e6), st.floats(-10, 1000), st.one_of(st.none(), st.floats(0.001, 1000)))
-def test_what_is_inherited_is_never_longer_and_keeps_nearly_all(now: float, left_s: float, own_s: float | None) -> None:
-    deadline_at = now + left_s
-    until = inherited_until(now, deadline_at, own_s)
-    assert until is not None
-    assert until <= deadline_at
-    if own_s is None and left_s > 0:
-        assert until - now >= 0.95 * (deadline_at - now) - 1e-6
-        assert deadline_at - until <= 0.010 + 1e-6
 
 
 # -------------------------------------------------------------------------------------------------------------- the layer

@@ -580,3 +580,27 @@ async def test_one_that_is_retired_in_its_pause_makes_no_attempt_any_more(diary:
     diary.dialer.retire()
     await asyncio.sleep(60.0)
     assert (diary.network.attempts, diary.states[-1], len(diary.scope)) == (attempts, "gone", 0)
+
+
+async def test_a_session_whose_catalogue_is_not_known_yet_takes_nobodys_place() -> None:
+    """One is being made beside another, and that one is lost: who calls waits for the catalogue, or would call what nobody knows."""
+    async with place() as here:
+        first = await here.dialer.ready(here.deadline(), wait=False)
+        first.answered = True
+        learn, learned = here.dialer._learn, asyncio.get_running_loop().create_future()
+
+        async def late(session: Any) -> None:
+            await learned
+            await learn(session)
+
+        here.dialer._learn = late  # type: ignore[method-assign]
+        made = here.dialer.begin()
+        await until(lambda: any(session is not first and session.usable for session in here.dialer.sessions))
+        assert first.link is not None
+        first.link.abort()
+        await until(lambda: first.closed)
+        assert here.dialer.session is None
+        learned.set_result(None)
+        assert here.dialer.roomy() is None
+        assert await made is here.dialer.session
+        assert here.dialer.catalogue is not None

@@ -323,6 +323,8 @@ class Nodes:
         node.pending -= 1
         if started > self.lagged_at:
             node.observe(now - started, now)
+        else:
+            node.heard_at = now if node.pending else math.inf
         node.gate.succeeded(now, era)
         if self.lag_due == math.inf:
             self.watch_lag(now)

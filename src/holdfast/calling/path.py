@@ -136,6 +136,8 @@ async def unary(view: Any, method: BoundMethod, deadline: Any, metadata: Mapping
     node.pending -= 1
     if started > nodes.lagged_at:
         node.observe(now - started, now)
+    else:
+        node.heard_at = now if node.pending else _NEVER
     if now >= gate.rolls_at:
         gate.roll(now)
     if era == gate.era:

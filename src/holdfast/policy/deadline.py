@@ -1,6 +1,6 @@
 """How long a call, an attempt of it, and the calls it leads to may take.
 
-Owns the arithmetic of what is left (`attempt_until`, `inherited_until`) and a layer that holds any Handler to a request's deadline
+Owns the arithmetic of what is left (`attempt_until`) and a layer that holds any Handler to a request's deadline
 (`deadline_layer`), for whoever puts the layers around another protocol: our own calls are held to theirs by the timer wheel.
 Source: reference algorithms.md 2.2.
 
@@ -14,10 +14,6 @@ from collections.abc import Callable
 
 from ..errors import DeadlineExceeded
 from ..handler import Handler, Layer, Reply, Request
-
-RESERVE_SHARE = 0.05
-RESERVE_MAX_S = 0.010
-"""What a handler keeps of its deadline for its own reply when it calls on: a twentieth, and 10 ms are enough for any network of ours."""
 
 
 def attempt_until(now: float, deadline_at: float | None, attempts_left: int, *, idempotent: bool) -> float | None:
@@ -37,21 +33,6 @@ def attempt_until(now: float, deadline_at: float | None, attempts_left: int, *, 
     if deadline_at is None or attempts_left <= 1 or not idempotent:
         return None
     return now + max(0.0, deadline_at - now) / attempts_left
-
-
-def inherited_until(now: float, deadline_at: float | None, own_s: float | None) -> float | None:
-    """Return the deadline of a call made to answer another one: its own, and no later than the other's less the reserve for the reply.
-
-    Args:
-        deadline_at: of the call being answered; None when it has none.
-        own_s: what the new call would be given by itself; None when that is for ever.
-    """
-    own_at = None if own_s is None else now + own_s
-    if deadline_at is None:
-        return own_at
-    left_s = deadline_at - now
-    inherited_at = deadline_at - max(0.0, min(RESERVE_MAX_S, left_s * RESERVE_SHARE))
-    return inherited_at if own_at is None else min(own_at, inherited_at)
 
 
 def deadline_layer(now: Callable[[], float]) -> Layer:

@@ -318,7 +318,7 @@ class Dialer:
         if session.closed or session.draining_at == math.inf:  # what `tend` itself lets go of is no news to it
             self._shared.loop.call_soon(self.tend)
         if session is self.session:
-            self._use(next((other for other in self.sessions if other.usable), None))
+            self._use(next((other for other, known in self.sessions.items() if known is not None and other.usable), None))
         if session.draining_at == math.inf:
             session.draining_at = self._shared.wheel.now()
             self._judge(session)
@@ -342,7 +342,7 @@ class Dialer:
         session = self.session
         if session is None or not session.full:
             return session
-        found = next((other for other in self.sessions if other.usable and not other.full), None)
+        found = next((other for other, known in self.sessions.items() if known is not None and other.usable and not other.full), None)
         if found is not None:
             session = found
             self._use(found)

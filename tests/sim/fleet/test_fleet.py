@@ -20,7 +20,7 @@ from .truth import SOMETIMES
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 QUICK_SEEDS = 12
-SEEDS = 500
+SEEDS = 300
 HALVES = 2
 
 RARE = replace(fleet, sometimes=())
@@ -43,7 +43,7 @@ def test_clients_of_many_nodes_stand_a_dozen_worlds() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("half", range(HALVES))
-def test_clients_of_many_nodes_stand_a_thousand_worlds(half: int) -> None:
+def test_clients_of_many_nodes_stand_hundreds_of_worlds(half: int) -> None:
     """Both halves run beside each other where there are two cores; each must reach every point by itself."""
     report = explore(fleet, seeds=SEEDS, first=half * SEEDS, shrinking=False)
     assert not report.found, told(report)
