@@ -222,7 +222,7 @@ def test_ten_tenths_are_one() -> None:
     budget = RetryBudget(share=0.1, floor_per_s=0)
     for second in range(10):
         budget.deposit(float(second))
-    assert 0.999 < budget.level(9.5) < 1.0, "as floating point adds it up"
+    assert 0.999 < budget.level(9.5) <= 1.0, "a little less where floating point adds it up so"
     assert budget.take(9.5)
 
 
