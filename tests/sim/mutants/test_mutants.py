@@ -57,6 +57,7 @@ def test_every_invariant_of_the_table_is_one_of_the_campaign() -> None:
     said = "".join(
         path.read_text("utf-8") for name in ("spine", "fleet") for path in sorted((REPOSITORY / f"tests/sim/{name}").glob("*.py"))
     )
+    said += (REPOSITORY / "tests/sim/staging.py").read_text("utf-8")
     engine = "".join(path.read_text("utf-8") for path in sorted((REPOSITORY / "src/holdfast/sim").glob("*.py")))
     for name, row in ROWS.items():
         if table.caught(row):

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,7 +28,9 @@ from holdfast import errors
 from holdfast.control.wheel import Wheel
 from holdfast.net.network import KernelNetwork
 from holdfast.net.options import ConnectOptions
-from holdfast.sim import Climate, InvariantBroken, Killed, Scenario, World, operations
+from holdfast.sim import Climate, Scenario, World, operations
+from tests.sim import staging
+from tests.sim.staging import meet, settled, stop_at_first
 
 from .callers import Caller
 from .drawing import CALM_AT_S, HOSTS, REMOTE, Draw, Op, Party, draw
@@ -61,28 +62,18 @@ EMPTY_S = 40.0
 GOODBYE_NAP_S = 0.3
 
 
-class Stage:
+class Stage(staging.Stage):
     """The stages, and who has come how far."""
 
+    truth: Truth
+    drawn: Draw
+    look_s = LOOK_S
+
     def __init__(self, world: World, truth: Truth, drawn: Draw) -> None:
-        self.world = world
-        self.truth = truth
-        self.drawn = drawn
-        self.reached: dict[str, set[str]] = {}
-        self.servers: list[tuple[Any, holdfast.Server]] = []
-        self.clients: list[tuple[Any, holdfast.Client]] = []
+        super().__init__(world, truth, drawn)
         self.kept: dict[str, dict[str, Op]] = {}
         self.goodbye_at = 0.0
         self.serving = 0
-
-    async def until(self, name: str) -> None:
-        """Wait until the world has come to that stage."""
-        while self.truth.stage != name and not self.truth.broken:  # noqa: ASYNC110 # hosts share no event, as processes do not
-            await asyncio.sleep(LOOK_S)
-
-    def done(self, stage: str, who: str) -> None:
-        """That client is through with a stage."""
-        self.reached.setdefault(stage, set()).add(who)
 
 
 def network_of(water: tuple[int, int] | None, connecting: ConnectOptions | None = None) -> KernelNetwork | None:
@@ -149,16 +140,6 @@ def left_when_closed(desk: Any, process: Any, wheel: Any) -> list[str]:
 def all_closed(stage: Stage) -> bool:
     """Whether every client is closed."""
     return len(stage.reached.get("closed", ())) == len(stage.drawn.parties)
-
-
-async def settled(stage: Stage, left: Callable[[], list[str]], within_s: float) -> None:
-    """Wait until nothing is left. Notes `nothing-left` when that does not come."""
-    until = stage.world.now() + within_s
-    while found := left():
-        if stage.world.now() >= until:
-            stage.truth.require(False, "nothing-left", "; ".join(found))
-            return
-        await asyncio.sleep(LOOK_S)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ client
@@ -349,28 +330,6 @@ async def lead(stage: Stage) -> None:
             stop_at_first(stage)
     truth.stage = "closing"
     await meet(stage, "closed", also=("server",))
-
-
-async def meet(stage: Stage, name: str, also: tuple[str, ...] = ()) -> None:
-    """Wait until all clients are through with a stage."""
-    wanted = {party.name for party in stage.drawn.parties} | set(also)
-    while not wanted <= stage.reached.get(name, set()):
-        stop_at_first(stage)
-        await asyncio.sleep(LOOK_S)
-    stop_at_first(stage)
-
-
-def stop_at_first(stage: Stage) -> None:
-    """Raise the first invariant that was seen broken; what a process ended with counts."""
-    if stage.truth.broken:
-        raise stage.truth.broken[0]
-    for process in stage.world._processes:
-        failure = process.failure
-        if failure is not None and not isinstance(failure, Killed):
-            process.looked_at = True
-            raise failure
-    if stage.world.unhandled:
-        raise InvariantBroken("loop-clean", stage.world.unhandled[0])
 
 
 def judge(stage: Stage) -> None:
