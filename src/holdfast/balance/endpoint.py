@@ -60,6 +60,9 @@ class Gate(Protocol):
     row: int
     rolls_at: float
 
+    def alone(self, alone: bool) -> None:
+        """Say whether the node is the only one there is: calls are never kept from that."""
+
     def probe(self, now: float) -> bool:
         """Whether a call may go in as the probe; True takes the one token, which the `enter` of that call is given."""
 
@@ -84,6 +87,9 @@ class OpenGate:
         self.good = 0
         self.row = 0
         self.rolls_at = inf
+
+    def alone(self, alone: bool) -> None:
+        """It makes no difference here."""
 
     def probe(self, now: float) -> bool:
         """Whether a call may go in as the probe: there is no need for one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +16,6 @@ from ..balance.pool import PoolRules
 from ..balance.resolve import Resolver
 from ..clock import Clock, Streams
 from ..config import ClientConfig
-from ..context import CURRENT
 from ..control.budget import RetryBudget
 from ..errors import DeadlineExceeded, HoldfastError
 from ..facts import CallExplained, Emit
@@ -31,11 +29,8 @@ from ..policy.throttle import Throttle, throttle_layer
 from ..rpc.bound import BoundMethod
 from ..rpc.catalogue import Catalogue
 from ..rpc.dialer import Dialer
-from ..rpc.hops import HOPS_MAX, decode_hops
-from ..rpc.outcall import OnTrailers
-from ..rpc.sender import StreamPlan
+from ..rpc.hops import HOPS_MAX
 from ..rpc.trunk import MakeNetwork, Options, Trunk
-from ..wire import Trailers
 from .nodes import Nodes
 from .stack import client_stack
 
@@ -52,13 +47,12 @@ class Core(Trunk):
 
     Attributes:
         handler: the whole stack, for calls that walk it.
-        attempt: what stands inside of retry: one attempt, at some node.
         merged: whether first attempts may go past the stack: nobody edited it.
         budget, hedges, retrier, nodes: the machines.
     """
 
     __slots__ = (
-        "_beside_timer", "_besides", "_explain_every", "_pool", "_pool_rng", "_silent_after_s", "attempt", "balancer", "beside_due",
+        "_beside_timer", "_besides", "_explain_every", "_pool", "_pool_rng", "_silent_after_s", "balancer", "beside_due",
         "budget", "fallbacks", "handler", "hedges", "limiter", "merged", "nodes", "ready", "resolver", "retrier", "rng", "sampled",
         "stack", "throttle",
     )  # fmt: skip
@@ -106,7 +100,6 @@ class Core(Trunk):
         )
         self.stack = stack if config.stack is None else config.stack(stack)
         self.merged = config.stack is None and self.limiter is None
-        self.attempt: Handler = self.nodes.send if self.limiter is None else limit_layer(self.limiter, clock.now)(self.nodes.send)
         self.handler: Handler = self.stack.around(self.nodes.send)
         self._besides = config.retry.beside
         self._silent_after_s = config.retry.silent_s / 2 or math.inf
@@ -173,15 +166,8 @@ class Core(Trunk):
 
     def unreached(self, name: str, error: HoldfastError, options: Options, started: float, deadline_at: float | None) -> Any:
         """A call of that method found no node that takes it: return what stands in for its answer. Raises: the error, if nothing does."""
-        request = Request(MethodInfo(name), b"", False, deadline_at, 0, on_record=options.explain)
-        record = self.explain(request, started)
-        self._explained(record, request, error.code, tell=True)
-        fallback = self.fallbacks.choose(name, error, idempotent=False, own=options.fallback)
-        if fallback is not None:
-            return fallback.instead(error)
-        own = copy.copy(error)  # all who wait for a connection hear the same one
-        own.record = record
-        raise own from error.__cause__
+        request = Request(MethodInfo(name), b"", False, deadline_at, 0, fallback=options.fallback, on_record=options.explain)
+        return self._instead(self.explain(request, started), request, error)
 
     # ------------------------------------------------------------------ calls that are slow
 
@@ -240,26 +226,6 @@ class Core(Trunk):
 
     # ------------------------------------------------------------------ how a call ends, and what explains it
 
-    def request(
-        self,
-        method: BoundMethod,
-        body: bytes,
-        deadline_at: float | None,
-        extra: tuple[int, bytes] | None,
-        options: Options,
-        plan: StreamPlan | None,
-        number: int = 0,
-    ) -> Request:
-        """As in Trunk; one that is to be explained asks the server how it went there, too."""
-        request = super().request(method, body, deadline_at, extra, options, plan, number)
-        ambient = CURRENT.get()
-        request.hops = None if ambient is None else ambient.hops
-        if options.explain is not None or request.hops is not None:
-            request.on_record = options.explain
-            request.on_trailers = functools.partial(_told_beside, request, options.trailers)
-        request.fallback = options.fallback
-        return request
-
     async def finished(self, method: BoundMethod, started: float, request: Request, sending: Awaitable[Reply]) -> Any:
         """As in Trunk, with the call's record completed and told, and a fallback where there is one for what it ended with.
 
@@ -272,19 +238,24 @@ class Core(Trunk):
         try:
             result = await super().finished(method, started, request, sending)
         except HoldfastError as error:
-            self._explained(record, request, error.code, tell=True)
-            fallback = self.fallbacks.choose(method.info.name, error, idempotent=request.may_repeat, own=request.fallback)
-            if fallback is not None:
-                return fallback.instead(error)
-            if error.record is not None and error.record is not record:
-                error = copy.copy(error)  # somebody else's call ended with the same one
-            error.record = record
-            raise error from error.__cause__
+            return self._instead(record, request, error)
         except asyncio.CancelledError:
             self._explained(record, request, "cancelled", tell=sampled)
             raise
         self._explained(record, request, "ok", tell=sampled)
         return result
+
+    def _instead(self, record: CallRecord, request: Request, error: HoldfastError) -> Any:
+        """A call failed: return what stands in for its answer. Raises: the error, with the call's record, if nothing does."""
+        self._explained(record, request, error.code, tell=True)
+        fallback = self.fallbacks.choose(request.info.name, error, idempotent=request.may_repeat, own=request.fallback)
+        if fallback is not None:
+            return fallback.instead(error)
+        if error.record is not None and error.record is not record:
+            error, cause = copy.copy(error), error.__cause__  # somebody else's call ended with the same one
+            error.__cause__ = cause
+        error.record = record
+        raise error from error.__cause__
 
     def _explained(self, record: CallRecord, request: Request, code: str, *, tell: bool) -> None:
         record.code = code
@@ -312,11 +283,3 @@ class Core(Trunk):
         """What connects to the only node, or to the first of them."""
         found: Dialer = next(iter(self.balancer.nodes.values())).target
         return found
-
-
-def _told_beside(request: Request, then: OnTrailers | None, method: str, trailers: Trailers) -> None:
-    if request.record is not None:
-        request.record.queue_us, request.record.run_us = trailers.queue_us, trailers.run_us
-        request.record.hops = decode_hops(trailers.hops)
-    if then is not None:
-        then(method, trailers)

@@ -147,7 +147,7 @@ class Nodes:
         made = [self._make_node(endpoint, now, keep) for endpoint in new]
         self.balancer.add(made, now)
         for node in nodes.values():
-            node.gate.alone(len(nodes) == 1)  # type: ignore[attr-defined]
+            node.gate.alone(len(nodes) == 1)
         if keep:
             for node in nodes.values():
                 node.target.stay()  # one that was the only one so far, too
@@ -378,8 +378,6 @@ class Nodes:
             self._sweep_timer = self._wheel.at(due, self._sweep)
 
     def _sweep(self) -> None:
-        if self._now() < self._sweep_due:  # an earlier one was here already
-            return
         self._sweep_timer = None
         self._sweep_due = math.inf
         now = self._now()

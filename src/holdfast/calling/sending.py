@@ -13,8 +13,10 @@ from typing import Any
 from ..balance.endpoint import Node
 from ..errors import HoldfastError
 from ..handler import AttemptRecord, Reply, Request
-from ..policy.classify import CANCELLED, NOT_TAKEN, OK, SUPERSEDED, Outcome, classify
+from ..policy.classify import CANCELLED, OK, SUPERSEDED, classify
 from ..policy.retry import Told
+from ..policy.throttle import counted
+from ..policy.trial import begin_trial, end_trial
 from ..rpc.bound import BoundMethod
 from ..rpc.caller import CallerSession
 from ..rpc.outcall import Outcall
@@ -26,22 +28,9 @@ from .core import Core
 
 async def go_on(core: Core, request: Request, node: Node, started: float, error: HoldfastError) -> Reply:
     """Go on with a call whose first attempt failed. Raises: what the call ends with. Cancel: no other attempt follows."""
-    trial = _first(core, request, node, started)
-    trial.ended_s, trial.outcome, trial.executed, trial.message = core.now() - started, error.code, error.executed, str(error)
+    end_trial(request, _first(request, node, started), core.now(), error)
     core.retrier.took(request, started, classify(error))
-    outcome: Outcome = NOT_TAKEN
-    try:
-        reply = await core.retrier.after(error, request, core.attempt)
-        outcome = OK
-        return reply
-    except HoldfastError as last:
-        outcome = classify(last)
-        raise
-    except asyncio.CancelledError:
-        outcome = CANCELLED
-        raise
-    finally:
-        core.throttle.record(outcome, core.now())
+    return await counted(core.throttle, core.now, core.retrier.after(error, request, core.nodes.send))
 
 
 async def go_beside(
@@ -55,8 +44,8 @@ async def go_beside(
     again: asyncio.Future[Replied],
 ) -> Reply:
     """Go on with a call whose first attempt is slow, and is answered in `again`. Raises: as the call. Cancel: all attempts are."""
-    trial = _first(core, request, node, started)
-    outcome: Outcome = NOT_TAKEN
+    trial = _first(request, node, started)
+    cancelled = False
 
     async def rest() -> Told:
         try:
@@ -65,43 +54,35 @@ async def go_beside(
             call.future = None
             core.nodes.settle(node, started, era, error)
             core.retrier.took(request, started, classify(error))
-            trial.ended_s, trial.outcome, trial.executed, trial.message = core.now() - started, error.code, error.executed, str(error)
+            end_trial(request, trial, core.now(), error)
             return error
         except asyncio.CancelledError:
             session.give_up(call)
             node.let_go(started, core.now(), era)
-            ours = CANCELLED if outcome is CANCELLED else SUPERSEDED
+            ours = CANCELLED if cancelled else SUPERSEDED
             core.retrier.took(request, started, ours)
-            trial.ended_s, trial.outcome = core.now() - started, ours.name
+            end_trial(request, trial, core.now(), None, ours.name)
             raise
         now = core.now()
         core.nodes.answered(node, started, now, era)
         core.retrier.took(request, started, OK)
-        trial.ended_s, trial.outcome = now - started, "ok"
+        end_trial(request, trial, now, None)
         return Reply(replied.body, replied.raw)
 
     try:
-        reply = await core.retrier.beside(request, core.attempt, core.scope.spawn(rest()), started)
-        outcome = OK
-        return reply
-    except HoldfastError as last:
-        outcome = classify(last)
-        raise
+        sending = core.retrier.beside(request, core.nodes.send, core.scope.spawn(rest()), started)
+        return await counted(core.throttle, core.now, sending)
     except asyncio.CancelledError:
-        outcome = CANCELLED
+        cancelled = True
         raise
-    finally:
-        core.throttle.record(outcome, core.now())
 
 
-def _first(core: Core, request: Request, node: Node, started: float) -> AttemptRecord:
-    """What the record says of a first attempt that was made without one."""
+def _first(request: Request, node: Node, started: float) -> AttemptRecord | None:
+    """What the record says of a first attempt that was made without one; `Core.finished`, which awaits all this, has begun the record."""
     request.tried.append(node)
-    record = core.explain(request, started)
-    trial = AttemptRecord("original", 0.0, node.key, why="merged", sent_s=0.0)
-    if request.deadline_at is not None:
-        trial.left_s = request.deadline_at - started
-    record.attempts.append(trial)
+    trial = begin_trial(request, "original", started)
+    if trial is not None:
+        trial.node, trial.why, trial.sent_s = node.key, "merged", trial.began_s
     return trial
 
 

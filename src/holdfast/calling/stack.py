@@ -9,12 +9,7 @@ What may never happen here: a decision. The machines stand in `policy` and `bala
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..handler import Layer, Placed, Stack
-
-StackEdit = Callable[[Stack], Stack]
-"""What a user does to the stack: `lambda stack: stack.replace("retry", mine)`."""
 
 
 def client_stack(*, throttle: Layer | None, retry: Layer, limit: Layer | None) -> Stack:

@@ -28,7 +28,7 @@ from ..control.budget import RetryBudget
 from ..errors import ConfigError, HoldfastError, OutcomeUnknown, Unavailable
 from ..facts import CallHedged, CallRetried, Emit, RetryDenied
 from ..handler import Attempt, Handler, Reply, Request, maybe_executed
-from .classify import CANCELLED, OK, SUPERSEDED, Outcome, classify
+from .classify import CANCELLED, OK, SUPERSEDED, Outcome, classify, why_not_again
 from .deadline import attempt_until
 from .hedge import Hedges
 from .trial import begin_trial, end_trial
@@ -79,18 +79,14 @@ def judge_retry(
         attempt: how often it was sent, counting from 1.
         left_s: what is left of the deadline; None when there is none.
     """
-    if error.retry == "never":
-        return None, "never"
-    if error.retry == "if_idempotent" and not idempotent:
-        return None, "not_idempotent"
-    if attempt >= attempts_max:
-        return None, "attempts"
+    why = why_not_again(error, attempt, attempts_max, idempotent=idempotent)
+    if why:
+        return None, why  # before the dice are thrown
     backoff_s = full_jitter(rng, attempt - 1, base_s=config.base_s, cap_s=config.cap_s)
     if error.retry_after_s is not None:
         backoff_s = max(backoff_s, error.retry_after_s)
-    if left_s is not None and backoff_s >= left_s:
-        return None, "deadline"
-    return backoff_s, ""
+    why = why_not_again(error, attempt, attempts_max, idempotent=idempotent, left_s=left_s, backoff_s=backoff_s)
+    return (None, why) if why else (backoff_s, "")
 
 
 EARLY_S = 0.002
@@ -256,13 +252,14 @@ class Retrier:
         """
         if not request.idempotent or attempt >= request.attempts_max or request.stream is not None:
             return None
-        deadline_at = request.deadline_at
-        at = None
-        if self._config.beside:
-            at = attempt_until(now, deadline_at, request.attempts_max - attempt + 1, idempotent=True)
-        hedge_at = self._hedge_at(request, now, now)
-        soonest = [each for each in (at, hedge_at, now + self._config.silent_s / 2 if self._config.silent_s else None) if each is not None]
-        return min(soonest, default=None)
+        share_at = attempt_until(now, request.deadline_at, request.attempts_max - attempt + 1, idempotent=True)
+        return self._next_look_at(share_at, self._hedge_at(request, now, now), now + self._config.silent_s / 2)
+
+    def _next_look_at(self, share_at: float | None, hedge_at: float | None, silent_at: float) -> float | None:
+        """When its share is over, or it is to be hedged, or its node may have been silent for too long; None for never."""
+        shared_at = share_at if self._config.beside else None
+        heard_at = silent_at if self._config.silent_s else None
+        return min((at for at in (shared_at, hedge_at, heard_at) if at is not None), default=None)
 
     def _hedge_at(self, request: Request, sent_at: float, now: float) -> float | None:
         if self._hedges is None or not request.hedge:
@@ -334,6 +331,7 @@ class Retrier:
         now = self._now()
         name = request.info.name
         share_at = attempt_until(call.latest_at, request.deadline_at, request.attempts_max - call.attempt + 1, idempotent=True)
+        hedge_at = None if call.hedged else self._hedge_at(request, call.latest_at, now)
         due = max(now, call.beside_at or now)  # timers may be early by a millisecond
         call.beside_at = None
         self._slow(request, call.latest_at)
@@ -343,11 +341,11 @@ class Retrier:
             if request.deadline_at is not None and now >= request.deadline_at:
                 return
             why = "" if self._budget.take(now) else "budget"
-        elif not self._is_hedge_due(request, call, due, now):
+        elif hedge_at is None or due < hedge_at:
             silent_s = min(self._silent_s(request), now - call.latest_at)  # before that nobody wanted anything of it
             if silent_s < self._config.silent_s - EARLY_S:
                 wait_s = self._config.silent_s / 2 if silent_s < self._config.silent_s / 2 - EARLY_S else self._config.silent_s - silent_s
-                call.beside_at = self._next_look_at(request, call, share_at, now + wait_s, now)
+                call.beside_at = self._next_look_at(share_at, hedge_at, now + wait_s)
                 return
             why = "" if self._budget.take(now) else "budget"
             if why:
@@ -360,7 +358,7 @@ class Retrier:
                 why = "budget" if self._hedges.config.mode == "enforce" else "shadow"
             if why:  # there is one more chance
                 call.hedged = True
-                call.beside_at = self._next_look_at(request, call, share_at, now + self._config.silent_s / 2, now)
+                call.beside_at = self._next_look_at(share_at, None, now + self._config.silent_s / 2)
         if why:
             if request.record is not None:
                 request.record.hedging = why
@@ -370,20 +368,6 @@ class Retrier:
         task = self._launch(request, handler, "hedge", call, now)
         self._emit(CallHedged(name, now - call.began_at))
         running[task] = now
-
-    def _is_hedge_due(self, request: Request, call: _Call, due: float, now: float) -> bool:
-        hedge_at = self._hedge_at(request, call.latest_at, now)
-        return hedge_at is not None and due >= hedge_at and not call.hedged
-
-    def _next_look_at(self, request: Request, call: _Call, share_at: float | None, silent_at: float, now: float) -> float | None:
-        """The node has been heard of: when the call's share is over, or it is to be hedged, or the node may have been silent for long."""
-        soonest = [silent_at] if self._config.silent_s else []
-        if self._config.beside and share_at is not None:
-            soonest.append(share_at)
-        hedge_at = self._hedge_at(request, call.latest_at, now)
-        if hedge_at is not None and not call.hedged:
-            soonest.append(hedge_at)
-        return min(soonest, default=None)
 
     def _launch(self, request: Request, handler: Handler, kind: Attempt, call: _Call, now: float) -> asyncio.Task[Told]:
         """Begin an attempt of its own task, with a copy of the request: what it changes there is its own."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -214,6 +214,23 @@ class Throttle:
         self._since = self._slot
 
 
+async def counted(throttle: Throttle, now: Callable[[], float], sending: Awaitable[Reply]) -> Reply:
+    """Await a call that went out, and tell the throttle how it ended. Raises: as `sending`. Cancel: counts as asked and not accepted."""
+    outcome = NOT_TAKEN  # whatever else is raised here tells nothing of the servers
+    try:
+        reply = await sending
+        outcome = OK
+        return reply
+    except HoldfastError as error:
+        outcome = classify(error)
+        raise
+    except asyncio.CancelledError:
+        outcome = CANCELLED
+        raise
+    finally:
+        throttle.record(outcome, now())
+
+
 def throttle_layer(throttle: Throttle, now: Callable[[], float], rng: Rng, emit: Emit) -> Layer:
     """Return the layer that asks `throttle` before each call and tells it how the call ended."""
 
@@ -227,20 +244,8 @@ def throttle_layer(throttle: Throttle, now: Callable[[], float], rng: Rng, emit:
             counts = throttle.would == would
             if not counts:
                 emit(CallHeldBack(request.info.name, "throttle", enforced=False))
-            outcome = NOT_TAKEN  # whatever else is raised here tells nothing of the servers
-            try:
-                reply = await handler(request)
-                outcome = OK
-                return reply
-            except HoldfastError as error:
-                outcome = classify(error)
-                raise
-            except asyncio.CancelledError:
-                outcome = CANCELLED
-                raise
-            finally:
-                if counts:
-                    throttle.record(outcome, now())
+            sending = handler(request)
+            return await (counted(throttle, now, sending) if counts else sending)
 
         return send
 

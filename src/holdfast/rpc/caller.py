@@ -228,14 +228,14 @@ class CallerSession(Session):
         """Tell those who wait for a call whose `beside_at` has come; return the earliest that has not."""
         earliest = math.inf
         for call in self.conn.calls.values():
-            at = call.beside_at  # type: ignore[attr-defined]
-            if at > now:
-                earliest = min(earliest, at)
+            assert isinstance(call, Outcall)
+            if call.beside_at > now:
+                earliest = min(earliest, call.beside_at)
                 continue
-            call.beside_at = math.inf  # type: ignore[attr-defined]
-            waiting = call.future  # type: ignore[attr-defined]
+            call.beside_at = math.inf
+            waiting = call.future
             if waiting is not None and not waiting.done():
-                again = call.future = self._shared.loop.create_future()  # type: ignore[attr-defined]
+                again = call.future = self._shared.loop.create_future()
                 waiting.set_exception(StillOpen(again))
                 waiting.exception()  # its caller may be cancelled in this very turn, and never ask
                 self.suspect(now)

@@ -8,6 +8,7 @@ What may never happen here: a call; those begin in the roof (`client.py`) and in
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,9 +24,10 @@ from ..net.address import Address
 from ..net.link import Network
 from ..net.timing import LoopTimer
 from ..tasks import Scope
-from ..wire import ByteBudget, Replied, Settings
+from ..wire import ByteBudget, Replied, Settings, Trailers
 from .bound import BoundMethod, Methods, pack_beside
 from .dialer import DialConfig, Dialer, Rules, close_all
+from .hops import decode_hops
 from .outcall import OnTrailers
 from .sender import StreamPlan, make_sender
 from .session import Checksum, SessionShared
@@ -150,10 +152,13 @@ class Trunk:
         plan: StreamPlan | None,
         number: int = 0,
     ) -> Request:
-        """Make the value that the layers see; with the number of a call whose first attempt was made already, or a new one."""
+        """Make the value that the layers see; with the number of a call whose first attempt was made already, or a new one.
+
+        One that is to be explained asks the server how it went there, too.
+        """
         if not number:
             self.number = number = self.number + 1
-        return Request(
+        request = Request(
             method.info,
             body,
             method.codec.raw_args,
@@ -170,7 +175,14 @@ class Trunk:
             options.waiting_max,
             options.hedge,
             options.key,
+            fallback=options.fallback,
+            on_record=options.explain,
         )
+        ambient = CURRENT.get()
+        request.hops = None if ambient is None else ambient.hops
+        if options.explain is not None or request.hops is not None:
+            request.on_trailers = functools.partial(_told_beside, request, options.trailers)
+        return request
 
     async def until_settled(self, request: Request, sending: Awaitable[Reply]) -> Reply:
         """Await a call that may be between two attempts, where no connection knows it. Cancel: as `sending`."""
@@ -223,6 +235,16 @@ class Trunk:
         """Say how a call ended, if anybody listens."""
         if self.tells_calls:
             self.emit(CallEnded("client", method, code, self.now() - started))
+
+
+def _told_beside(request: Request, then: OnTrailers | None, method: str, trailers: Trailers) -> None:
+    """The server said how an explained call went there; who asked for trailers as well is told them."""
+    record = request.record
+    if record is not None:
+        record.queue_us, record.run_us = trailers.queue_us, trailers.run_us
+        record.hops = decode_hops(trailers.hops)
+    if then is not None:
+        then(method, trailers)
 
 
 def _code_of(error: HoldfastError | asyncio.CancelledError) -> str:
