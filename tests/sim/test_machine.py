@@ -237,6 +237,7 @@ def test_drift_changes_timers_that_run_already_and_clocks_never_go_back() -> Non
         shown.append(clock.monotonic())
         assert clock.true_time(clock.monotonic() + rate) == pytest.approx(engine.now + 1)
     assert shown == pytest.approx([1.0, 4.0, 4.1, 6.1])
+    assert [clock.true_time(local) for local in (0.5, *shown)] == pytest.approx([0.5, 1.0, 2.0, 3.0, 4.0]), "at the rates it had then"
 
 
 def test_budgets_hold_for_processes_of_now_and_later() -> None:

@@ -30,9 +30,11 @@ class HostClock:
         self._engine = engine
         self.rate = 1.0
         self._true_at = self._local_at = 0.0
+        self._before: list[tuple[float, float, float]] = []  # what those three were until the rate changed, oldest first
 
     def set_rate(self, rate: float) -> None:
         """From now on a second takes 1/rate."""
+        self._before.append((self._true_at, self._local_at, self.rate))
         self._local_at = self.monotonic()
         self._true_at = self._engine.time()
         self.rate = rate
@@ -42,8 +44,13 @@ class HostClock:
         return self._local_at + (self._engine.time() - self._true_at) * self.rate
 
     def true_time(self, local: float) -> float:
-        """When it will show that."""
-        return self._true_at + (local - self._local_at) / self.rate
+        """When it will show that, or did, at the rate it had then."""
+        true_at, local_at, rate = self._true_at, self._local_at, self.rate
+        for earlier in reversed(self._before):
+            if local >= local_at:
+                break
+            true_at, local_at, rate = earlier
+        return true_at + (local - local_at) / rate
 
 
 class Host:

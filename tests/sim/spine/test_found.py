@@ -202,11 +202,12 @@ def test_bytes_that_were_under_way_to_a_machine_that_stands_still_come_in_order(
 SOAKED = {
     "deadline: four callbacks stalled before a caller heard of it, and three were allowed for": Case(seed=4190),
     "nothing-left: a connection was accepted in the turn in which the server was closed": Case(seed=38577),
+    "deadline: when a clock had shown something was computed by the rate that it has now": Case(seed=1984),
     "no-hang: two megabytes through small buffers took longer than a minute": Case(
         seed=24096, plan=FaultPlan((), recorded=True), kept=(("c1", 8), ("c1", 9), ("c1", 12))
     ),
 }
-"""What a soak found in tens of thousands of worlds, and how it failed. The second was the server's; the others were the campaign's own."""
+"""What a soak found in tens of thousands of worlds, and how it failed. The second was the server's; the others were the simulation's own."""
 
 
 @pytest.mark.parametrize("case", SOAKED.values(), ids=[f"seed {case.seed}" for case in SOAKED.values()])
