@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.clock import SystemClock
 from holdfast.errors import ConfigError
+from holdfast.sim import crew as crew_module
 from holdfast.sim.crew import DEATHS_MAX, HANGS, WORKER_DIED, Crew
 from holdfast.sim.explore import Interrupted, explore
 from holdfast.sim.scenario import Case, Outcome, Scenario
@@ -66,6 +68,21 @@ def test_a_world_that_hangs_in_real_time_is_ended_and_told() -> None:
     found = run("hangs", 8, case_max_s=3.0)
     assert sorted(found) == list(range(8))
     assert [(seed, each.failure.signature) for seed, each in found.items() if each.failure is not None] == [(2, HANGS)]
+
+
+def test_time_in_which_the_campaign_itself_stood_still_is_no_worlds_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-Z, and an hour later `fg`: whatever world was under way has not computed for an hour."""
+    ahead_s = 0.0
+
+    class Clock(SystemClock):
+        @staticmethod
+        def now() -> float:
+            nonlocal ahead_s
+            ahead_s += 3600.0
+            return SystemClock.now() + ahead_s
+
+    monkeypatch.setattr(crew_module, "SystemClock", Clock)
+    assert [each.failure for each in run("fine", 8, case_max_s=30.0).values()] == [None] * 8
 
 
 def test_what_kills_a_process_is_not_shrunk_in_ours() -> None:

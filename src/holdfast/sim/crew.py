@@ -29,6 +29,10 @@ DEALT_MAX = 2
 CASE_MAX_S = 60.0
 """Real time one world may take. Worlds take milliseconds; one that takes a minute computes for ever."""
 
+LOOK_S = 1.0
+"""How often it is looked at. More than that between two looks is time in which this process stood still (a lid closed, Ctrl-Z), and so did
+the workers: it is nobody's fault."""
+
 DEATHS_MAX = 10
 """Processes that may be lost in one campaign. After that it ends early: what loses so many would lose one for every world."""
 
@@ -40,7 +44,7 @@ TOLD_LINES = 12
 
 
 class _Worker:
-    """One process, what it was dealt, and since when it works on the first of these."""
+    """One process, what it was dealt, and how long it has worked on the first of these."""
 
     def __init__(self, place: str) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed with the process
@@ -54,7 +58,7 @@ class _Worker:
         )
         self.dealt: deque[Case] = deque()
         self.ready = False
-        self.since_at = SystemClock.now()
+        self.spent_s = 0.0
         self._unread = b""
 
     @property
@@ -65,7 +69,7 @@ class _Worker:
     def deal(self, case: Case) -> None:
         """Give it one more; one that has died meanwhile is noticed when it is read from."""
         if not self.dealt:
-            self.since_at = SystemClock.now()
+            self.spent_s = 0.0
         self.dealt.append(case)
         assert self.process.stdin is not None
         try:
@@ -141,17 +145,18 @@ class Crew:
             self._crew = []
 
     def _wait(self, todo: deque[Case]) -> Generator[Outcome, None, None]:
-        now = SystemClock.now()
         busy = [each for each in self._crew if each.dealt]
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.pipe, selectors.EVENT_READ, worker)
-            due_s = min(each.since_at for each in busy) + self._case_max_s - now
-            ready = [key.data for key, _ in selector.select(max(due_s, 0.0))]
+            began_at = SystemClock.now()
+            ready = [key.data for key, _ in selector.select(LOOK_S)]
+            passed_s = min(SystemClock.now() - began_at, LOOK_S)
+        for worker in busy:
+            worker.spent_s += passed_s
         for worker in ready:
             yield from self._hear(worker, todo)
-        now = SystemClock.now()
-        for worker in [each for each in self._crew if each.dealt and now - each.since_at >= self._case_max_s]:
+        for worker in [each for each in self._crew if each.dealt and each.spent_s >= self._case_max_s]:
             yield self._replace(worker, todo, HANGS, f"the world had not ended after {self._case_max_s:g} s of real time")
 
     def _hear(self, worker: _Worker, todo: deque[Case]) -> Generator[Outcome, None, None]:
@@ -163,7 +168,7 @@ class Crew:
             yield self._replace(worker, todo, WORKER_DIED, f"the process that ran this world ended with {code}\n{worker.last_words()}")
             return
         for line in lines:
-            worker.since_at = SystemClock.now()
+            worker.spent_s = 0.0
             if not worker.ready:
                 worker.ready = True
                 continue
