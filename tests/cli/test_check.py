@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
+import sys
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -64,6 +68,77 @@ def test_settings_for_people_and_for_programs(capsys: pytest.CaptureFixture[str]
     assert isinstance(as_json, list)
     assert {"name": "server.drain_s", "value": 30.0, "origin": "default"} in as_json
     assert len(as_json) == len(rows)
+
+
+# ------------------------------------------------------------------------------------------------- somebody's own config
+
+SHOP = """
+from holdfast.config import ClientConfig, HedgeConfig, ServerConfig
+from holdfast.handler import Placed
+
+def as_it_is(inner):
+    return inner
+
+def edit(stack):
+    return stack.before("retry", Placed("mine", as_it_is, "to see that it is there"))
+
+client = ClientConfig(deadline_s=3.0, hedge=HedgeConfig(mode="enforce"), stack=edit)
+server = ServerConfig(drain_s=4.0)
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module with two configs; it is where the command looks."""
+    name = f"shop_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(SHOP)
+    monkeypatch.setenv("HOLDFAST_APP_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_a_programs_own_settings_say_which_of_them_are_its_own(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "--config", f"{shop}:client", "--json"]) == 0
+    found = {each["name"]: (each["value"], each["origin"]) for each in said_json(capsys)["settings"]}  # type: ignore[attr-defined]
+    assert {name: found[name][0] for name in found if found[name][1] != "default"} == {
+        "client.deadline_s": 3.0,
+        "client.hedge.mode": "enforce",
+        "client.stack": f"{shop}.edit",
+    }
+    assert {found[name][1] for name in found} == {"default", f"{shop}:client"}
+    assert {name.partition(".")[0] for name in found} == {"connect", "client"}
+    assert run(["check", "--config", f"{shop}:server"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["server.drain_s", "4", f"{shop}:server"] in rows
+    assert {row[0].partition(".")[0] for row in rows} == {"server"}
+
+
+def test_the_stack_is_the_one_that_the_program_made_of_it(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "--stack", TWO, "--config", f"{shop}:client", "--json"]) == 0
+    said = said_json(capsys)
+    layers: Any = said["stack"]
+    assert [layer["role"] for layer in layers][:4] == ["deadline", "throttle", "mine", "retry"]
+    assert layers[0]["parts"][0]["numbers"] == {"deadline_s": 3.0}
+    off: Any = said["off"]
+    assert "hedge" not in {each["name"] for each in off}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--config", "{shop}:server", "--stack", TWO], 2, "is a ServerConfig: leave --stack out"),
+        (["--config", "{shop}:cliend"], 2, "did you mean 'client'?"),
+        (["--config", "{shop}:edit"], 2, "is of type function, not a ClientConfig or a ServerConfig"),
+        (["--config", "{shop}"], 2, "names no config; write {shop}:config"),
+        (["--config", "shops.py"], 2, "write the module's name: shops:config"),
+    ],
+)
+def test_a_config_that_is_none_is_refused_in_a_line(
+    shop: str, words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["check", *(word.format(shop=shop) for word in words)]) == code
+    assert message.format(shop=shop) in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------- the stack

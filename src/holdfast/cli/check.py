@@ -31,6 +31,7 @@ from ..runtime.lifecycle import loop_factory
 from .call import reach
 from .options import Style, common_options, env_option
 from .results import table
+from .target import load_config
 from .text import printable
 from .tls import call_tls_options
 from .values import DURATION, format_duration
@@ -42,7 +43,9 @@ EPILOG = """\b
 Examples:
   holdfast check
   holdfast check --json
+  holdfast check --config shop.settings:client
   holdfast check --stack tcp://10.0.0.1:7000,tcp://10.0.0.2:7000 --insecure
+  holdfast check --stack tcp://127.0.0.1:7000 --config shop.settings:client
   holdfast check --stack tcp://127.0.0.1:7000 --connect"""
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -101,29 +104,46 @@ class Asked(NamedTuple):
     deadline_s: float
     insecure: bool
     tls: TlsConfig | None
+    config: ClientConfig
 
 
 @click.command("check", epilog=EPILOG)
 @env_option("--stack", env="STACK", metavar="ADDRESS[,ADDRESS]...", help="Print the layers that a call to these addresses passes.")
 @env_option("--connect", "connecting", env="CONNECT", is_flag=True, help="With --stack: connect, and say how each node is.")
+@env_option("--config", "named", env="CONFIG", metavar="MODULE:ATTR", help="Your ClientConfig or ServerConfig, in place of the defaults.")
+@env_option(
+    "--app-dir", env="APP_DIR", default=".", metavar="DIR", help="Where its module is looked for first.  [default: the current directory]"
+)
 @env_option("--deadline", env="DEADLINE", type=DURATION, default="10s", show_default=True, help="With --connect: how long that may take.")
 @env_option("--insecure", env="INSECURE", is_flag=True, help="Allow plain text to an address on another host.")
 @call_tls_options
 @common_options
-def command(stack: str | None, connecting: bool, deadline: float, insecure: bool, tls: TlsConfig | None, style: Style) -> int:
+def command(
+    stack: str | None,
+    connecting: bool,
+    named: str | None,
+    app_dir: str,
+    deadline: float,
+    insecure: bool,
+    tls: TlsConfig | None,
+    style: Style,
+) -> int:
     """Print every setting of a client and a server, with where its value is from; or a client's stack, layer by layer.
 
-    Nothing is connected unless --connect is given.
+    With --config these are the ones of your program, which is imported for that. Nothing is connected unless --connect is given.
     """
+    config = load_config(named, app_dir) if named is not None else None
     if stack is None:
         if connecting:
             raise click.UsageError("--connect goes with --stack ADDRESS: which nodes to connect to")
-        found = list(settings())
+        found = list(settings(config, named or ""))
         text = table([(name, _value(value), origin) for name, value, origin in found])
         as_json = {"settings": [{"name": name, "value": value, "origin": origin} for name, value, origin in found]}
         click.echo(msgspec.json.encode(as_json, enc_hook=repr).decode() if style.json else text)
         return 0
-    asked = Asked(stack, connecting, deadline, insecure, tls)
+    if isinstance(config, ServerConfig):
+        raise click.UsageError(f"--stack shows a client's layers, and {named} is a ServerConfig: leave --stack out, or name a ClientConfig")
+    asked = Asked(stack, connecting, deadline, insecure, tls, config or ClientConfig())
     with asyncio.Runner(loop_factory=loop_factory()[1]) as runner:
         failed = runner.run(_check(asked, style))
     if failed is not None:
@@ -134,11 +154,18 @@ def command(stack: str | None, connecting: bool, deadline: float, insecure: bool
 # ---------------------------------------------------------------------- settings
 
 
-def settings() -> Iterator[tuple[str, object, str]]:
-    """Every setting as (name, value, origin). There is one origin so far: the default."""
-    yield "connect.attempts", _attempts(), "default"
-    for side, config in (("client", ClientConfig()), ("server", ServerConfig())):
-        yield from ((f"{side}.{name}", value, "default") for name, value in _flat(config))
+def settings(config: ClientConfig | ServerConfig | None = None, where: str = "") -> Iterator[tuple[str, object, str]]:
+    """Every setting of both sides, or of the one that a config is about, as (name, value, origin).
+
+    The origin is `default`, or `where` the config stands for what it has otherwise.
+    """
+    if not isinstance(config, ServerConfig):
+        yield "connect.attempts", _attempts(), "default"
+    for side, default in (("client", ClientConfig()), ("server", ServerConfig())):
+        if config is None or type(config) is type(default):
+            usual = dict(_flat(default))
+            for name, value in _flat(config or default):
+                yield f"{side}.{name}", value, "default" if name in usual and usual[name] == value else where
 
 
 def _flat(config: Any) -> Iterator[tuple[str, object]]:
@@ -146,7 +173,7 @@ def _flat(config: Any) -> Iterator[tuple[str, object]]:
         if isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(value):
             yield from ((f"{name}.{below}", each) for below, each in _flat(value))
         else:
-            yield name, value
+            yield name, f"{value.__module__}.{value.__qualname__}" if inspect.isroutine(value) else value
 
 
 def fields(config: Any) -> dict[str, Any]:
@@ -181,7 +208,7 @@ async def _check(asked: Asked, style: Style) -> HoldfastError | None:
         if isinstance(fact, NodeChanged):
             changed.set()
 
-    config, failed, nodes = ClientConfig(), None, None
+    config, failed, nodes = asked.config, None, None
     network = None if asked.connect else _Nowhere()
     async with connect(asked.addresses, insecure=asked.insecure, tls=asked.tls, config=config, emit=emit, network=network) as client:
         layers = [Row(role, why, parts(role, config)) for role, why in rows(client._core.stack)]

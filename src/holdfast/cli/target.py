@@ -1,4 +1,4 @@
-"""`MODULE:ATTR` made into a Service, or into what makes a protocol, or into one line that says why not.
+"""`MODULE:ATTR` made into a Service, into what makes a protocol, or into a config; or into one line that says why not.
 
 Owned here: importing somebody's module. What may never happen: a traceback of ours for a mistake of theirs; the line that is shown is the
 line of *their* file that failed.
@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import cast
 
+from ..config import ClientConfig, ServerConfig
 from ..errors import ConfigError
 from ..net.hosted import ProtocolFactory
 from ..service import Service
@@ -30,14 +31,33 @@ def load_target(target: str, app_dir: str = ".") -> Service | ProtocolFactory:
     Raises: ConfigError, one line: the form is wrong, no such module or attribute (with the nearest name), nothing that can be served, more
         than one Service to choose from, or the module's own error with its file, line and text.
     """
-    module_name, colon, attribute = target.partition(":")
+    module, name, attribute = _module(target, app_dir, "svc")
+    return _served(module, name, attribute) if attribute else _only_service(module, name)
+
+
+def load_config(target: str, app_dir: str = ".") -> ClientConfig | ServerConfig:
+    """Import `module:attribute` as `load_target` does, and return the config that it names.
+
+    Raises: ConfigError, one line, as there; also for what is no config.
+    """
+    module, name, attribute = _module(target, app_dir, "config")
+    if not attribute:
+        raise ConfigError(f"{target!r} names no config; write {name}:config, as it is called there")
+    value = _attribute(module, name, attribute, [])
+    if not isinstance(value, ClientConfig | ServerConfig):
+        raise ConfigError(f"{target} is of type {type(value).__name__}, not a ClientConfig or a ServerConfig")
+    return value
+
+
+def _module(target: str, app_dir: str, usual: str) -> tuple[ModuleType, str, str]:
+    """What `MODULE:ATTR` names: the module, imported, its name, and the attribute's, empty if there is none."""
+    name, colon, attribute = target.partition(":")
     if target.endswith(".py") or "/" in target:
-        name = re.sub(r"\.py$", "", module_name).replace("/", ".").strip(".")
-        raise ConfigError(f"{target!r} is a file; write the module's name: {name}:{attribute or 'svc'} (--app-dir says where it is)")
-    if not re.fullmatch(r"\w+(\.\w+)*", module_name) or (colon and not re.fullmatch(r"\w+(\.\w+)*", attribute)):
-        raise ConfigError(f"{target!r} is not MODULE:ATTR; write something like shop:svc")
-    module = _import(module_name, os.path.abspath(app_dir))
-    return _attribute(module, module_name, attribute) if attribute else _only_service(module, module_name)
+        name = re.sub(r"\.py$", "", name).replace("/", ".").strip(".")
+        raise ConfigError(f"{target!r} is a file; write the module's name: {name}:{attribute or usual} (--app-dir says where it is)")
+    if not re.fullmatch(r"\w+(\.\w+)*", name) or (colon and not re.fullmatch(r"\w+(\.\w+)*", attribute)):
+        raise ConfigError(f"{target!r} is not MODULE:ATTR; write something like shop:{usual}")
+    return _import(name, os.path.abspath(app_dir)), name, attribute
 
 
 def _import(name: str, app_dir: str) -> ModuleType:
@@ -98,20 +118,26 @@ def _services(module: ModuleType) -> list[str]:
 def _only_service(module: ModuleType, name: str) -> Service | ProtocolFactory:
     names = _services(module)
     if len(names) == 1:
-        return _attribute(module, name, names[0])
+        return _served(module, name, names[0])
     if not names:
         raise ConfigError(f"the module {name!r} has no Service; write svc = Service({name.rpartition('.')[2]!r}) in it")
     raise ConfigError(f"the module {name!r} has {len(names)} Services; choose one: {_join(f'{name}:{n}' for n in names)}")
 
 
-def _attribute(module: ModuleType, module_name: str, attribute: str) -> Service | ProtocolFactory:
+def _attribute(module: ModuleType, module_name: str, attribute: str, likely: list[str], otherwise: str = "") -> object:
+    """What the attribute is. Raises: ConfigError with the nearest of the `likely` names and of all, or `otherwise`."""
     value: object = module
     for part in attribute.split("."):
         if not hasattr(value, part):
             known = [n for n in vars(value) if not n.startswith("_")] if hasattr(value, "__dict__") else []
-            near = suggestion(part, [*_services(module), *known])
-            raise ConfigError(f"the module {module_name!r} has no {attribute!r}{near or _has(module)}")
+            near = suggestion(part, [*likely, *known])
+            raise ConfigError(f"the module {module_name!r} has no {attribute!r}{near or otherwise}")
         value = getattr(value, part)
+    return value
+
+
+def _served(module: ModuleType, module_name: str, attribute: str) -> Service | ProtocolFactory:
+    value = _attribute(module, module_name, attribute, _services(module), _has(module))
     if isinstance(value, Service):
         return value
     if _makes_protocols(value):
