@@ -132,10 +132,14 @@ class CallExplained(Fact, frozen=True):
 
 
 class FallbackUsed(Fact, frozen=True, gc=False):
-    """A call failed with `code`, and its caller was given the fallback value instead."""
+    """A call failed with `code`, and its caller was given the fallback value instead.
+
+    With `enforced` False the caller had the error: the policy is in shadow.
+    """
 
     method: str
     code: CodeName | str
+    enforced: bool = True
 
 
 class BreakerChanged(Fact, frozen=True, gc=False):

@@ -95,6 +95,7 @@ def test_a_snapshot_does_not_change() -> None:
         (CallHeldBack("m", "limit", enforced=False), "call_held_back", {"shadow:limit": 2}),
         (CallRetried("m", 1, "unavailable", 0.1), "call_retried", {"unavailable": 2}),
         (FallbackUsed("m", "unavailable"), "fallback_used", {"unavailable": 2}),
+        (FallbackUsed("m", "unavailable", enforced=False), "fallback_used", {"shadow:unavailable": 2}),
         (LimitChanged(20), "limit_changed", {"enforced": 2}),
         (LimitChanged(20, enforced=False), "limit_changed", {"shadow": 2}),
         (NodeChanged("a", "down", "r"), "node_changed", {"down": 2}),

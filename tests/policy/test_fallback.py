@@ -117,7 +117,9 @@ def test_shadow_counts_what_would_have_been_given_and_gives_nothing(mode: Mode, 
     facts: list[Fact] = []
     fallbacks = make(mode, facts.append)
     assert [fallbacks.choose(method, error, idempotent=idempotent) for method, error, idempotent, _ in TRACE] == [None] * len(TRACE)
-    assert (fallbacks.used, fallbacks.would, facts) == (0, would, [])
+    assert (fallbacks.used, fallbacks.would) == (0, would)
+    told = [("shop.price", "unavailable"), ("shop.stock", "resource_exhausted"), ("shop.price", "deadline_exceeded")]
+    assert facts == [FallbackUsed(method, code, enforced=False) for method, code in told[:would]]
 
 
 def test_what_was_asked_for_with_the_call_stands_over_the_configured() -> None:

@@ -230,6 +230,19 @@ async def test_each_sending_but_the_first_is_charged_and_when_there_is_nothing_l
 
 
 @exactly
+async def test_in_shadow_it_is_sent_all_the_same_and_what_would_have_been_denied_is_told() -> None:
+    budget = RetryBudget(share=0.0, floor_per_s=1.0, ttl_s=1.0, mode="shadow")
+    bench = Bench((0.0, Unavailable()), (0.0, Unavailable()), (0.0, b"done"), budget=budget)
+    assert await bench.call() == b"done"
+    assert (len(bench.sent), budget.taken, budget.would) == (3, 1, 1)
+    assert [fact for fact in bench.facts if isinstance(fact, RetryDenied)] == [RetryDenied("shop.get", "budget", enforced=False)]
+    slow = Bench((2.5, b"first"), (0.1, b"second"), budget=RetryBudget(share=0.0, floor_per_s=0.0, mode="shadow"))
+    assert await slow.call() == b"second"
+    assert [fact for fact in slow.facts if isinstance(fact, RetryDenied)] == [RetryDenied("shop.get", "budget", enforced=False)]
+    await slow.clean()
+
+
+@exactly
 async def test_it_is_charged_when_it_is_sent_not_when_it_is_wanted() -> None:
     bench = Bench((0.0, Overloaded(retry_after_s=1.0)), (0.0, b"done"))
     call = asyncio.get_running_loop().create_task(bench.call(idempotent=False))

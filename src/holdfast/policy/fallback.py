@@ -104,6 +104,7 @@ class Fallbacks:
             return None
         if self.mode == "shadow":
             self.would += 1
+            self._emit(FallbackUsed(method, error.code, enforced=False))
             return None
         self.used += 1
         self._emit(FallbackUsed(method, error.code))

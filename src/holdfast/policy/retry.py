@@ -228,7 +228,7 @@ class Retrier:
             await asyncio.sleep(backoff_s)
             now = self._now()
             call.backoff_s = backoff_s
-            if self._budget.take(now):
+            if self._paid(request, now):
                 self._emit(CallRetried(request.info.name, call.attempt, error.code, backoff_s))
                 return
             why = "budget"
@@ -241,6 +241,15 @@ class Retrier:
         if call.maybe and error.executed == "no":
             raise maybe_executed(error, "an earlier attempt may have been executed") from error
         raise error
+
+    def _paid(self, request: Request, now: float) -> bool:
+        """Charge one more attempt to the budget; a budget in shadow pays always, and it is told what it would not have paid."""
+        budget = self._budget
+        would = budget.would
+        paid = budget.take(now)
+        if budget.would != would:
+            self._emit(RetryDenied(request.info.name, "budget", enforced=False))
+        return paid
 
     # ------------------------------------------------------------------ attempts beside one another
 
@@ -340,14 +349,14 @@ class Retrier:
         if self._config.beside and share_at is not None and due >= share_at:
             if request.deadline_at is not None and now >= request.deadline_at:
                 return
-            why = "" if self._budget.take(now) else "budget"
+            why = "" if self._paid(request, now) else "budget"
         elif hedge_at is None or due < hedge_at:
             silent_s = min(self._silent_s(request), now - call.latest_at)  # before that nobody wanted anything of it
             if silent_s < self._config.silent_s - EARLY_S:
                 wait_s = self._config.silent_s / 2 if silent_s < self._config.silent_s / 2 - EARLY_S else self._config.silent_s - silent_s
                 call.beside_at = self._next_look_at(share_at, hedge_at, now + wait_s)
                 return
-            why = "" if self._budget.take(now) else "budget"
+            why = "" if self._paid(request, now) else "budget"
             if why:
                 call.beside_at = share_at
         else:

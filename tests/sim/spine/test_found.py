@@ -207,7 +207,7 @@ SOAKED = {
         seed=24096, plan=FaultPlan((), recorded=True), kept=(("c1", 8), ("c1", 9), ("c1", 12))
     ),
 }
-"""What a soak found in tens of thousands of worlds, and how it failed. The second was the server's; the others were the simulation's own."""
+"""What a soak found in tens of thousands of worlds, and how it failed. The second was the server's, the others the simulation's own."""
 
 
 @pytest.mark.parametrize("case", SOAKED.values(), ids=[f"seed {case.seed}" for case in SOAKED.values()])
