@@ -108,6 +108,8 @@ class Service:
         """
         if not self._routes:
             raise ConfigError(f"the service {self.name} has no methods; decorate a function with @{self.name}.method")
+        if not self._promised:
+            return
         catalogue = Catalogue.of(route.contract for route in self._routes.values())
         for promised in self._promised:
             short = promised.name.rpartition(".")[2]

@@ -8,7 +8,6 @@ What may never happen here: an effect on the world. A spy reads and notes; it ma
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from holdfast.rpc.dialer import CATALOGUE_METHOD
 from holdfast.sim import LoadModel, World
 from tests.sim.spine import truth as spine_truth
 from tests.sim.spine.drawing import PAPERS
-from tests.sim.spine.truth import LATE_S
 from tests.sim.spine.truth import Emitter as SpineEmitter
 
 SOMETIMES = (
@@ -81,11 +79,6 @@ EPSILON = 1e-6
 TURNS_MAX_PER_S = 5000
 """Of a client's loop. The busiest one, with thirty calls at once over sliced connections, has a thousand."""
 
-IN_LINE = 50
-"""Callbacks of a busy loop that come before the one which tells a caller; the clock of deadlines itself is late by 7 ms at most."""
-
-STALLS = 15
-"""So many callbacks in a row may stall, in worlds where one in fifty does."""
 PATH = "/etc/fleet.nodes"
 """The file of nodes; it is in the world, not on a disk."""
 
@@ -206,19 +199,6 @@ class Truth(spine_truth.Truth):
         self.written = 0
         self.claims = 0
         self._of: dict[int, Account] = {}
-
-    def in_time(self, who: str, due_at: float | None, what: str = "its end") -> None:
-        """As in the spine: within 10 ms. With several connections more callbacks stand in line before a caller hears of its deadline;
-
-        what those cost is the host's, and in worlds that stall, several of them may.
-        """
-        if due_at is None or self.world._engine.over:
-            return
-        process: Any = self.world._engine.current
-        options = self.world.options
-        late_s = min(asyncio.get_running_loop().time() - due_at, self.now() - process.stalled_until)
-        allowed_s = LATE_S + IN_LINE * options.callback_s + STALLS * options.stall_max_s
-        self.require(late_s <= allowed_s, "deadline", f"{who} waited {late_s * 1000:.3f} ms past it, for {what}")
 
     # ------------------------------------------------------------------------------------------------------------ the nodes
 
