@@ -151,12 +151,41 @@ class Request(msgspec.Struct):
         return self.idempotent and not self.once
 
 
+class Judged:
+    """What a server has made of a stream, once that is known: with its first item, with its end, or with what it failed with before.
+
+    Until then nobody knows whether the server took it on, for a stream is open as soon as it was sent.
+    """
+
+    __slots__ = ("_listeners", "_outcome")
+
+    def __init__(self) -> None:
+        self._outcome: Any = None
+        self._listeners: list[Callable[[Any], None]] = []
+
+    def tell(self, listener: Callable[[Any], None]) -> None:
+        """Tell somebody the outcome, a row of `policy.classify`, as soon as there is one."""
+        if self._outcome is not None:
+            listener(self._outcome)
+        else:
+            self._listeners.append(listener)
+
+    def settle(self, outcome: Any) -> None:
+        """This it is. What comes later says something of the stream, and nothing of whether it was taken on."""
+        if self._outcome is None:
+            self._outcome = outcome
+            for listener in self._listeners:
+                listener(outcome)
+            self._listeners.clear()
+
+
 class Reply(msgspec.Struct):
-    """The answer to a Request: a body, or a stream that has started."""
+    """The answer to a Request: a body, or a stream that has been opened, and then who can tell what becomes of it."""
 
     body: bytes
     raw: bool = False
     stream: Any = None
+    judged: Judged | None = None
 
 
 Handler = Callable[[Request], Awaitable[Reply]]

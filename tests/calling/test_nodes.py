@@ -1,11 +1,11 @@
-"""The nodes of a client: waiting for one, sets that change, attempts that are settled exactly once, streams that end in any way."""
+"""The nodes of a client: waiting for one, sets that change, attempts that are settled exactly once."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -17,7 +17,6 @@ from holdfast.balance.members import MembersConfig
 from holdfast.errors import DeadlineExceeded, HoldfastError, InternalError, NotFound, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.facts import CallHeldBack, NodeChanged
 from holdfast.policy.breaker import BreakerConfig
-from holdfast.rpc.dialer import DialConfig
 from holdfast.sim import Cut, World, cancel_everywhere
 from tests.calling.town import VIEWS, LoopClock, Net, Town, run_exactly, told, town
 
@@ -417,158 +416,3 @@ def test_a_cancel_anywhere_gives_back_the_place_and_the_probe(explained: bool) -
                 assert gate.state == "closed"
 
     assert cancel_everywhere(scenario) >= 1
-
-
-# ------------------------------------------------------------------------------------------------------------------ streams
-
-
-async def _read_all(here: Town) -> None:
-    assert [item async for item in here.client.stream("shop.items", n=3, gap_s=0.1, returns=int)] == [0, 1, 2]
-
-
-async def _leave_early(here: Town) -> None:
-    async with here.client.stream("shop.items", n=30, gap_s=0.1, returns=int) as stream:
-        await stream.__anext__()
-
-
-async def _leave_before_the_first(here: Town) -> None:
-    here.how[AB[0]] = "slow"
-    async with here.client.stream("shop.items", n=30, gap_s=0.1):
-        await asyncio.sleep(0.1)
-
-
-async def _fails_at_once(here: Town) -> None:
-    here.how[AB[0]] = "busy"
-    with pytest.raises(Overloaded):
-        await here.client.stream("shop.items", n=3, gap_s=0.1).__anext__()
-
-
-async def _is_lost(here: Town) -> None:
-    stream = here.client.stream("shop.items", n=3, gap_s=1.0, returns=int)
-    await stream.__anext__()
-    here.lose(AB[0])
-    with pytest.raises(OutcomeUnknown):
-        await stream.__anext__()
-
-
-async def _idles(here: Town) -> None:
-    stream = here.client.stream("shop.items", n=3, gap_s=5.0, idle=0.2)
-    await stream.__anext__()
-    with pytest.raises(DeadlineExceeded):
-        await stream.__anext__()
-
-
-async def _is_late(here: Town) -> None:
-    here.how[AB[0]] = "slow"
-    with pytest.raises(DeadlineExceeded):
-        await here.client.stream("shop.items", n=3, gap_s=0.1, deadline=0.2).__anext__()
-
-
-async def _reader_is_cancelled(here: Town) -> None:
-    async def read() -> None:
-        async with here.client.stream("shop.items", n=30, gap_s=1.0) as stream:
-            async for _ in stream:
-                pass
-
-    task = asyncio.get_running_loop().create_task(read())
-    await here.until(here.now() + 0.5)
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def _upload(here: Town) -> None:
-    async def numbers() -> AsyncIterator[int]:
-        yield 1
-        yield 2
-
-    assert await here.client.call("shop.total", numbers(), returns=int) == 3
-
-
-async def _upload_that_fails(here: Town) -> None:
-    async def numbers() -> AsyncIterator[int]:
-        yield 1
-        raise KeyError("theirs")
-
-    with pytest.raises(KeyError):
-        await here.client.call("shop.total", numbers(), returns=int)
-
-
-ENDS: list[tuple[Callable[[Town], Awaitable[None]], int, int]] = [
-    (_read_all, 0, 0),
-    (_leave_early, 0, 1),
-    (_leave_before_the_first, 0, 1),
-    (_fails_at_once, 1, 0),
-    (_is_lost, 1, 0),
-    (_idles, 1, 0),
-    (_is_late, 1, 0),
-    (_reader_is_cancelled, 0, 1),
-    (_upload, 0, 0),
-    (_upload_that_fails, 0, 1),
-]
-
-
-@pytest.mark.parametrize(("way", "failures", "given_up"), ENDS, ids=[end[0].__name__[1:] for end in ENDS])
-def test_a_stream_gives_its_place_back_once_however_it_ends(way: Callable[[Town], Awaitable[None]], failures: int, given_up: int) -> None:
-    async def main() -> None:
-        async with town(AB[:1], attempts=1) as here:
-            node = here.node(AB[0])
-            await way(here)
-            assert (node.pending, node.attempts, node.failures, node.given_up) == (0, 1, failures, given_up)
-            await here.until(here.now() + 5.0)
-            here.nothing_is_held()
-
-    run_exactly(main)
-
-
-@exactly
-async def test_how_long_a_stream_went_on_is_no_latency() -> None:
-    for end in ("ok", "lost"):
-        async with town(AB[:1]) as here:
-            stream = here.client.stream("shop.items", n=2, gap_s=600.0, returns=int)
-            assert await stream.__anext__() == 0
-            assert here.node(AB[0]).cost == pytest.approx(0.004), "its first item is"
-            if end == "lost":
-                await here.until(300.0)
-                here.lose(AB[0])
-            await told(_drain(stream))
-            assert here.node(AB[0]).cost <= 5.0
-
-
-async def _drain(stream: Any) -> None:
-    async for _ in stream:
-        pass
-
-
-@exactly
-async def test_a_client_that_closes_settles_its_streams() -> None:
-    async with town(AB[:1]) as here:
-        stream = here.client.stream("shop.items", n=3, gap_s=5.0)
-        await stream.__anext__()
-        node = here.node(AB[0])
-        await here.client.close()
-        with pytest.raises(HoldfastError):
-            await stream.__anext__()
-        assert node.pending == 0
-
-
-@exactly
-async def test_what_is_said_of_nodes() -> None:
-    config = holdfast.ClientConfig(dial=DialConfig(base_s=1.0))
-    async with town(AB, config=config) as here:
-        await here.client.call("shop.get")
-        here.down(AB[1])
-        await here.until(0.2)
-        up, down = here.client.nodes
-        assert (up.address, up.state, up.breaker, up.pending, up.next_attempt_in_s, up.last_error) == (
-            AB[0],
-            "ready",
-            "closed",
-            0,
-            None,
-            "",
-        )
-        assert (down.address, down.state, down.last_error) == (AB[1], "down", down.last_error)
-        assert down.last_error
-        assert down.next_attempt_in_s is not None
-        assert 0 < down.next_attempt_in_s <= 1.0
-        assert down.for_s == pytest.approx(0.2 - 0.054, abs=0.11)

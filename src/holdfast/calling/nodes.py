@@ -35,7 +35,7 @@ from ..handler import Reply, Request, held_back
 from ..policy.breaker import Breaker
 from ..policy.classify import classify
 from ..rpc.dialer import Dialer
-from ..rpc.streams import ItemBuffer
+from .following import follow
 
 LAG_EVERY_S = 0.05
 LAG_S = 0.02
@@ -97,7 +97,7 @@ class Nodes:
         self._make_dialer = make_dialer
         self._config = config
         self._wheel = wheel
-        self._now = wheel.now
+        self.now = wheel.now
         self._emit = emit
         self._breaker_rng = rng.stream("breaker")
         self._subset_seed = rng.stream("subset").getrandbits(64).to_bytes(8)
@@ -120,7 +120,7 @@ class Nodes:
     def update(self, endpoints: Sequence[Endpoint]) -> None:
         """The source says that these are all. Calls on nodes that are gone end as they end."""
         self.resolved = True
-        now = self._now()
+        now = self.now()
         self._members.update(endpoints, now)
         self._use(now)
 
@@ -164,7 +164,7 @@ class Nodes:
         return node
 
     def _gate_changed(self, node: Node) -> None:
-        self.balancer.changed(node, self._now())
+        self.balancer.changed(node, self.now())
 
     def _dialer_changed(self, node: Node) -> None:
         """Its connection came, went, or the server said how it is."""
@@ -180,7 +180,7 @@ class Nodes:
             if node.state == "down" or was == "ready":
                 self._resolver.poke()  # the node may be gone for good, and others there in its place
             self._emit(NodeChanged(node.key, node.state, str(dialer.last_error or "") if node.state == "down" else ""))
-        self.balancer.changed(node, self._now())
+        self.balancer.changed(node, self.now())
         if self._waiters:
             self._wake()
 
@@ -249,7 +249,7 @@ class Nodes:
         """Wait until something is another way; False when a node that is kept out may be probed, which the next pick does."""
         connected = any(node.state == "ready" for node in self.balancer.nodes.values())
         probe_at = self.balancer.wake_at if connected else math.inf
-        if probe_at <= self._now():
+        if probe_at <= self.now():
             return False
         timer = self._loop.call_at(probe_at, self._wake) if probe_at < math.inf else None
         try:
@@ -288,7 +288,7 @@ class Nodes:
 
     async def send(self, request: Request) -> Reply:
         """Make one attempt, at one node. Raises: what it ended with. Cancel: it is cancelled on the wire too."""
-        now = started = self._now()
+        now = started = self.now()
         trial, key, why = request.trial, request.key, ""
         while True:
             if trial is None:
@@ -298,7 +298,7 @@ class Nodes:
             if node is not None:
                 break
             await self.ready(request.deadline_at, wait=request.wait_for_ready, waiting_max=request.waiting_max, name=request.info.name)
-            now = self._now()
+            now = self.now()
         era = node.begin(now)
         request.tried.append(node)
         if trial is not None and request.record is not None:
@@ -310,12 +310,12 @@ class Nodes:
             self.settle(node, now, era, error)
             raise
         except BaseException:
-            node.let_go(now, self._now(), era)
+            node.let_go(now, self.now(), era)
             raise
         if reply.stream is not None:
-            self._follow(node, now, era, reply)
+            follow(self, node, now, era, reply)
         else:
-            self.answered(node, now, self._now(), era)
+            self.answered(node, now, self.now(), era)
         return reply
 
     def answered(self, node: Node, started: float, now: float, era: int) -> None:
@@ -331,7 +331,7 @@ class Nodes:
 
     def settle(self, node: Node, started: float, era: int, error: HoldfastError) -> None:
         """An attempt failed: what that says of the node stands in the outcome table."""
-        now = self._now()
+        now = self.now()
         outcome = classify(error)
         signal = outcome.breaker
         if signal == "success":
@@ -340,31 +340,6 @@ class Nodes:
             node.failed(started, now, era, retry_after_s=error.retry_after_s, overload=signal == "overload")
         else:
             node.let_go(now if outcome.latency == "nothing" else started, now, era)
-
-    def _follow(self, node: Node, started: float, era: int, reply: Reply) -> None:
-        """A stream settles twice: its first item is its latency, its end gives the place back."""
-        buffer: ItemBuffer
-        _, buffer, _ = reply.stream
-
-        def first() -> None:
-            now = self._now()
-            if started > self.lagged_at:
-                node.observe(now - started, now)
-
-        def end(error: BaseException | None, ours: bool) -> None:
-            now = self._now()
-            good = error is None or (isinstance(error, HoldfastError) and classify(error).breaker == "success")
-            if isinstance(error, HoldfastError) and not (good and buffer.started):
-                self.settle(node, now if buffer.started else started, era, error)  # how long a stream went on is no latency
-            elif ours or not good:
-                node.let_go(now, now, era)
-            else:
-                node.ended(now, era)
-
-        if buffer.ended:
-            end(buffer.error, False)
-        else:
-            buffer.on_first, buffer.on_end = first, end
 
     # ------------------------------------------------------------------ looking after them
 
@@ -380,7 +355,7 @@ class Nodes:
     def _sweep(self) -> None:
         self._sweep_timer = None
         self._sweep_due = math.inf
-        now = self._now()
+        now = self.now()
         if now >= self._members.next_at and self._members.tick(now):
             self._use(now)
         swept = self._ejector.sweep(list(self.balancer.nodes.values()), now)
@@ -394,7 +369,7 @@ class Nodes:
         self._wheel.at(self.lag_due, self._lag)
 
     def _lag(self) -> None:
-        now = self._now()
+        now = self.now()
         if now - self.lag_due > LAG_S:
             self.lagged_at = now
         self.lag_due = math.inf
@@ -403,7 +378,7 @@ class Nodes:
 
     def status(self) -> list[NodeStatus]:
         """How each node in use is, now."""
-        now = self._now()
+        now = self.now()
         return [_status_of(node, now) for node in self.balancer.nodes.values()]
 
     def poke(self) -> None:

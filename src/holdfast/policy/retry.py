@@ -182,7 +182,7 @@ class Retrier:
             except HoldfastError as error:
                 failed = error
             else:
-                self.took(request, now, OK)
+                self._took_on(request, now, reply)
                 end_trial(request, trial, self._now(), None)
                 return reply
             self.took(request, now, classify(failed))
@@ -210,7 +210,7 @@ class Retrier:
             except HoldfastError as another:
                 error = another
             else:
-                self.took(request, now, OK)
+                self._took_on(request, now, reply)
                 end_trial(request, trial, self._now(), None)
                 return reply
             self.took(request, now, classify(error))
@@ -407,6 +407,13 @@ class Retrier:
         task = self._spawn(attempt())
         call.unsent = task.cancelling() > 0  # whoever owns the tasks is closed
         return task
+
+    def _took_on(self, request: Request, began: float, reply: Reply) -> None:
+        """An attempt was answered, or is a stream that was opened: of that it is not known yet whether somebody took it on."""
+        if reply.judged is None:
+            self.took(request, began, OK)
+        else:
+            reply.judged.tell(lambda outcome: self.took(request, began, outcome))
 
     def took(self, request: Request, began: float, outcome: Outcome) -> None:
         """An attempt is over: what that says of how long its method takes."""

@@ -215,11 +215,16 @@ class Throttle:
 
 
 async def counted(throttle: Throttle, now: Callable[[], float], sending: Awaitable[Reply]) -> Reply:
-    """Await a call that went out, and tell the throttle how it ended. Raises: as `sending`. Cancel: counts as asked and not accepted."""
-    outcome = NOT_TAKEN  # whatever else is raised here tells nothing of the servers
+    """Await a call that went out, and tell the throttle how it ended; of a stream that was opened, when that is known.
+
+    Raises: as `sending`. Cancel: counts as asked and not accepted.
+    """
+    outcome: Outcome | None = NOT_TAKEN  # whatever else is raised here tells nothing of the servers
     try:
         reply = await sending
-        outcome = OK
+        outcome = OK if reply.judged is None else None
+        if reply.judged is not None:
+            reply.judged.tell(lambda outcome: throttle.record(outcome, now()))
         return reply
     except HoldfastError as error:
         outcome = classify(error)
@@ -228,7 +233,8 @@ async def counted(throttle: Throttle, now: Callable[[], float], sending: Awaitab
         outcome = CANCELLED
         raise
     finally:
-        throttle.record(outcome, now())
+        if outcome is not None:
+            throttle.record(outcome, now())
 
 
 def throttle_layer(throttle: Throttle, now: Callable[[], float], rng: Rng, emit: Emit) -> Layer:
