@@ -11,6 +11,7 @@ import pytest
 import holdfast
 from holdfast.errors import BadReply, DeadlineExceeded, HoldfastError, MethodNotFound, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.facts import CallEnded, CallHedged, CallRetried
+from holdfast.policy.fallback import Fallback
 from holdfast.policy.hedge import HedgeConfig
 from holdfast.policy.retry import RetryConfig
 from holdfast.policy.throttle import ThrottleConfig
@@ -253,7 +254,15 @@ async def test_a_method_that_the_node_has_not_got_takes_no_place() -> None:
 async def test_a_result_of_another_type_is_a_bad_reply_and_no_failure_of_the_node() -> None:
     for view in VIEWS:
         async with town(AB[:1]) as here:
-            assert isinstance(await told(here.client.using(**view).call("shop.get", returns=int)), BadReply)
+            client = here.client.using(**view)
+            for told_of in (False, True):  # a client whose facts nobody listens to decodes on a shorter way
+                here.core.tells_calls = told_of
+                error = await told(client.call("shop.get", returns=int))
+                assert isinstance(error, BadReply)
+                assert error.record is not None
+                assert (error.record.code, [each.outcome for each in error.record.attempts]) == ("data_loss", ["ok"])
+            with_fallback = client.using(fallback=Fallback(value=-1, on=("data_loss",)))
+            assert await with_fallback.call("shop.get", returns=int) == -1
             assert (here.node(AB[0]).failures, here.node(AB[0]).pending) == (0, 0)
 
 

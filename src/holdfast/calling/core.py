@@ -167,7 +167,7 @@ class Core(Trunk):
     def unreached(self, name: str, error: HoldfastError, options: Options, started: float, deadline_at: float | None) -> Any:
         """A call of that method found no node that takes it: return what stands in for its answer. Raises: the error, if nothing does."""
         request = Request(MethodInfo(name), b"", False, deadline_at, 0, fallback=options.fallback, on_record=options.explain)
-        return self._instead(self.explain(request, started), request, error)
+        return self.instead(self.explain(request, started), request, error)
 
     # ------------------------------------------------------------------ calls that are slow
 
@@ -238,14 +238,14 @@ class Core(Trunk):
         try:
             result = await super().finished(method, started, request, sending)
         except HoldfastError as error:
-            return self._instead(record, request, error)
+            return self.instead(record, request, error)
         except asyncio.CancelledError:
             self._explained(record, request, "cancelled", tell=sampled)
             raise
         self._explained(record, request, "ok", tell=sampled)
         return result
 
-    def _instead(self, record: CallRecord, request: Request, error: HoldfastError) -> Any:
+    def instead(self, record: CallRecord, request: Request, error: HoldfastError) -> Any:
         """A call failed: return what stands in for its answer. Raises: the error, with the call's record, if nothing does."""
         self._explained(record, request, error.code, tell=True)
         fallback = self.fallbacks.choose(request.info.name, error, idempotent=request.may_repeat, own=request.fallback)

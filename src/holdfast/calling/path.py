@@ -25,7 +25,7 @@ from ..rpc.trunk import Options
 from ..rpc.validation import MISFITS
 from ..wire import Replied
 from .core import UNSET, Core
-from .sending import go_beside, go_on, upload
+from .sending import go_beside, go_on, misread, upload
 
 _NEVER = math.inf
 _current = CURRENT.get
@@ -156,10 +156,16 @@ async def unary(view: Any, method: BoundMethod, deadline: Any, metadata: Mapping
         hedges.of(method.info.name).record(now - started, now)
     if nodes.lag_due == _NEVER:
         nodes.watch_lag(now)
-    if replied.raw or core.tells_calls:
-        return core.taken(method, replied, began)
     try:
+        if replied.raw or core.tells_calls:
+            return core.taken(method, replied, began)
         decode = method.codec.bytes_to_result
         return decode(replied.body)
     except MISFITS as misfit:
-        raise method.codec.blame_result(misfit) from misfit
+        bad: HoldfastError = method.codec.blame_result(misfit)
+        bad.__cause__ = misfit
+    except HoldfastError as error:
+        bad = error
+    request = core.request(method, body, deadline_at, None, options, None, number)
+    request.idempotent = idempotent
+    return misread(core, request, node, began, started, bad)

@@ -77,6 +77,13 @@ async def go_beside(
         raise
 
 
+def misread(core: Core, request: Request, node: Node, began: float, started: float, error: HoldfastError) -> Any:
+    """A call whose first attempt was answered with what is no result: return what stands in for it. Raises: the error, if nothing does."""
+    record = core.explain(request, began)
+    end_trial(request, _first(request, node, started), core.now(), None)
+    return core.instead(record, request, error)
+
+
 def _first(request: Request, node: Node, started: float) -> AttemptRecord | None:
     """What the record says of a first attempt that was made without one; `Core.finished`, which awaits all this, has begun the record."""
     request.tried.append(node)
