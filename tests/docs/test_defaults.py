@@ -33,7 +33,7 @@ from holdfast.policy.hedge import HedgeConfig
 from holdfast.policy.limit import LimitConfig
 from holdfast.policy.retry import RetryConfig
 from holdfast.policy.throttle import ThrottleConfig
-from holdfast.rpc import caller, codes, hops, session
+from holdfast.rpc import codes, hops, line, session
 from holdfast.rpc.dialer import DialConfig
 from holdfast.rpc.session import SessionShared
 from holdfast.wire import Settings, frames, status
@@ -91,7 +91,7 @@ def code_says() -> dict[str, object]:
     says |= {"frames.TRAILERS_MAX_BYTES": frames.TRAILERS_MAX_BYTES, "session.SILENT_S": session.SILENT_S}
     says |= {f"link.{name}": getattr(link, name) for name in ("SEND_STALL_S", "HIGH_WATER_BYTES", "LOW_WATER_BYTES")}
     says |= {"config.FRAME_MAX_BYTES": config_module.FRAME_MAX_BYTES}
-    says |= {"session.WRITE_BYTES": session.WRITE_BYTES, "caller.LINE_MAX": caller.LINE_MAX}
+    says |= {"session.WRITE_BYTES": session.WRITE_BYTES, "line.LINE_MAX": line.LINE_MAX}
     says |= {"dial.deadline": inspect.signature(holdfast.dial).parameters["deadline"].default}
     says |= {"lengths.MESSAGE_MAX_BYTES": lengths.MESSAGE_MAX_BYTES, "delimited.LINE_MAX_BYTES": delimited.LINE_MAX_BYTES}
     says |= {"framed.SEND_MAX_BYTES": framed.SEND_MAX_BYTES}

@@ -169,7 +169,7 @@ class CuttingReceiver:
         if self.cut.limits[self.direction] == 0 and not self.cut.done:
             self._cut()
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         cut, limit = self.cut, self.cut.limits[self.direction]
         new = len(data) - self.rest
         if limit is None or cut.done:

@@ -74,9 +74,18 @@ def open_call(run: Run, argument: int) -> None:
 
 
 def open_plain(run: Run, argument: int) -> None:
-    call = Asked()
-    if run.conn.open_plain_call(call, b"shop.get", BODIES[argument], frames.RAW * (argument & 1), 1000, run.acked + argument):
-        run.calls.append(call)
+    """As a session opens it: alone and at once when nobody else is under way, or with what else goes out."""
+    call, conn = Asked(), run.conn
+    given = call, b"shop.get", BODIES[argument], frames.RAW * (argument & 1), 1000, run.acked + argument
+    at_once = not conn.calls
+    data = conn.open_lone_call(*given) if at_once and run.whole else b""
+    if not data and not conn.open_plain_call(*given):
+        return
+    run.calls.append(call)
+    if data:
+        run.say(data)
+    elif at_once:
+        run.take(1 << 20)
 
 
 def cancel(run: Run, argument: int) -> None:

@@ -50,7 +50,7 @@ class Recorder:
         self.made_link = link
         self._note("link_made")
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         self.data += data
         self._note("bytes_received")
         return len(data)
@@ -88,7 +88,7 @@ class Recorder:
 class Echo(Recorder):
     """Sends back what comes."""
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         self.link.write(bytes(data))
         return super().bytes_received(data)
 

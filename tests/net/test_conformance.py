@@ -53,7 +53,7 @@ class Counting(Recorder):
         self.digest = hashlib.blake2b()
         self.count = 0
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         self.digest.update(data)
         self.count += len(data)
         self._note("bytes_received")
@@ -86,6 +86,35 @@ class Sender(Recorder):
         self.allowed = True
         super().resume_writing()
         self.go()
+
+
+class Blocks(Counting):
+    """Uses whole blocks only, as a session uses frames."""
+
+    block_bytes = 70_001
+
+    def bytes_received(self, data: memoryview | bytes) -> int:
+        return super().bytes_received(memoryview(data)[: len(data) // self.block_bytes * self.block_bytes])
+
+
+@pytest.mark.both_loops
+async def test_large_frames_and_small_ones_in_turn_arrive_whole(kind: str) -> None:
+    expected = hashlib.blake2b()
+    async with place(kind) as here:
+        here.make = Blocks
+        await here.listen()
+        client, server = await here.pair()
+        assert isinstance(server, Blocks)
+        for turn, (block_bytes, count) in enumerate([(70_001, 60), (11, 1000), (70_001, 60), (1003, 1000), (70_001, 1), (11, 1)]):
+            before = server.count
+            server.block_bytes = block_bytes
+            for number in range(count):
+                block = (b"%d.%d " % (turn, number) * block_bytes)[:block_bytes]
+                expected.update(block)
+                client.link.write(block[: block_bytes // 3])
+                client.link.write(block[block_bytes // 3 :])
+            await server.until(lambda: server.count == before + block_bytes * count)  # noqa: B023 # it is over before the next turn
+        assert server.digest.digest() == expected.digest()
 
 
 async def test_a_large_transfer_arrives_whole_in_bounded_memory(kind: str) -> None:
@@ -311,7 +340,7 @@ class Frames(Recorder):
         self.frames: list[bytes] = []
         self.at_most = at_most
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         used = 0
         for _ in range(self.at_most):
             if used >= len(data) or used + 1 + data[used] > len(data):
@@ -366,7 +395,7 @@ async def test_two_links_that_leave_bytes_do_not_mix_them(kind: str) -> None:
 
 async def test_what_was_left_while_pausing_is_offered_when_reading_resumes(kind: str) -> None:
     class OneAtATime(Frames):
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             self.link.pause_reading()
             return super().bytes_received(data)
 
@@ -386,7 +415,7 @@ async def test_what_was_left_while_pausing_is_offered_when_reading_resumes(kind:
 @pytest.mark.parametrize("returned", [-1, 6])
 async def test_a_receiver_that_counts_wrong_is_told_so(kind: str, returned: int) -> None:
     class Wrong(Recorder):
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             return returned
 
     async with place(kind) as here:

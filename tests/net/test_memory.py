@@ -20,7 +20,7 @@ async def test_a_stream_can_be_cut_at_every_byte(chunk_bytes: int) -> None:
     class Sizes(Recorder):
         sizes: list[int]
 
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             self.sizes = [*getattr(self, "sizes", []), len(data)]
             return super().bytes_received(data)
 
@@ -38,7 +38,7 @@ async def test_bytes_kept_beyond_the_call_are_overwritten() -> None:
     class Keeper(Recorder):
         kept: memoryview
 
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             self.kept = data
             return super().bytes_received(data)
 
@@ -92,7 +92,7 @@ async def test_a_network_without_a_wheel_makes_one_on_its_loop() -> None:
 
 async def test_a_receiver_that_never_uses_anything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     class Never(Recorder):
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             return 0
 
     monkeypatch.setattr(memory, "REST_MAX_BYTES", 100_000)

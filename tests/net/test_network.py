@@ -546,7 +546,7 @@ REASON = b"you said too much; goodbye"
 class Offended(Recorder):
     """Says why at the first byte, and closes."""
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         if not self.data:
             super().bytes_received(data)
             self.link.write(REASON)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import ProtocolError
 from holdfast.net import rest
-from holdfast.net.rest import REST_IN_SCRATCH_BYTES, SCRATCH_BYTES, Offering, scratch_of_this_thread
+from holdfast.net.rest import LARGE_READ_BYTES, REST_IN_SCRATCH_BYTES, SCRATCH_BYTES, Offering, scratch_of_this_thread
 from tests.net.helpers import Recorder, turns_until
 
 
@@ -20,7 +20,7 @@ class Bare(Offering):
     def __init__(self, above: Recorder) -> None:
         super().__init__(scratch_of_this_thread(), "tcp://peer:1")
         self._receiver = self.above = above
-        self.reads_on = 0
+        self.reads_on = self.discarded = self.expected_much = 0
 
     def read(self, data: bytes) -> None:
         """What a loop does with bytes from the kernel, in as many reads as the buffer makes it."""
@@ -33,6 +33,12 @@ class Bare(Offering):
 
     def _read_on(self) -> None:
         self.reads_on += 1
+
+    def _discard(self, nbytes: int) -> None:
+        self.discarded += nbytes
+
+    def _expect_much(self) -> None:
+        self.expected_much += 1
 
     def _fail(self, error: Exception) -> None:
         self.error = error
@@ -47,7 +53,7 @@ class Steps(Recorder):
         self.steps = steps
         self.offered: list[int] = []
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         used = min(self.steps.pop(0) if self.steps else len(data), len(data))
         self.offered.append(len(data))
         self.data += data[:used]
@@ -105,6 +111,71 @@ def test_a_large_rest_of_which_a_part_is_used_moves_to_the_front() -> None:
     assert receiver.data == stream + b"zy"
 
 
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=300), st.booleans()), max_size=20),
+    st.lists(st.integers(0, 200), max_size=30),
+)
+def test_reads_that_are_objects_and_reads_into_the_scratch_are_one_stream(reads: list[tuple[bytes, bool]], takes: list[int]) -> None:
+    scene, other = Bare(Steps(takes)), Bare(Recorder())
+    for data, is_object in reads:
+        if is_object:
+            scene.data_received(data)
+        else:
+            scene.read(data)
+        other.read(b"\xdd" * 600)
+    assert isinstance(scene.above, Steps)
+    assert b"".join(data for data, _ in reads).startswith(bytes(scene.above.data))
+    scene.above.steps.clear()
+    scene.data_received(b"!")
+    assert scene.above.data == b"".join(data for data, _ in reads) + b"!"
+    assert (scene._rest, scene._aside) == (b"", None)
+
+
+@pytest.mark.parametrize("left", [1, REST_IN_SCRATCH_BYTES, REST_IN_SCRATCH_BYTES + 1, SCRATCH_BYTES])
+def test_an_object_behind_what_was_left_finds_room_however_large_both_are(left: int) -> None:
+    scene = Bare(Steps([0, 0]))
+    scene.data_received(b"a" * left)
+    scene.data_received(b"b" * SCRATCH_BYTES)
+    scene.data_received(b"c")
+    assert scene.above.data == b"a" * left + b"b" * SCRATCH_BYTES + b"c"
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_large_reads_are_expected_to_go_on_and_small_ones_are_not(left: int) -> None:
+    scene = Bare(Steps([2 - left]))
+    scene.data_received(bytes(2))
+    scene.data_received(bytes(LARGE_READ_BYTES - 1))
+    assert scene.expected_much == 0
+    scene.data_received(bytes(LARGE_READ_BYTES))
+    assert scene.expected_much == 1
+    if left:
+        scene.above.steps.append(0)  # type: ignore[attr-defined]
+    scene.data_received(bytes(2))
+    scene.data_received(bytes(LARGE_READ_BYTES))
+    assert scene.expected_much == 2
+
+
+def test_an_object_that_comes_after_the_close_is_discarded_and_one_under_way_when_reading_was_paused_is_kept() -> None:
+    scene = Bare(Recorder())
+    scene._paused = True
+    scene.data_received(b"abc")
+    assert (scene.above.data, scene._rest) == (b"", b"abc")
+    scene._closing = True
+    scene.data_received(bytes(SCRATCH_BYTES))
+    assert (scene.above.data, scene.discarded, scene.expected_much) == (b"", SCRATCH_BYTES, 0)
+
+
+@pytest.mark.parametrize("used", [-1, 4])
+def test_a_receiver_that_used_what_there_is_not_ends_its_link(used: int) -> None:
+    class Liar(Recorder):
+        def bytes_received(self, data: memoryview | bytes) -> int:
+            return used
+
+    scene = Bare(Liar())
+    scene.data_received(b"abc")
+    assert isinstance(scene.error, ValueError)
+
+
 def test_a_receiver_that_never_uses_anything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest, "REST_MAX_BYTES", 500_000)
     scene = Bare(Steps([0] * 1000))
@@ -130,12 +201,13 @@ def test_each_layer_has_a_scratch_of_its_own() -> None:
 
 def test_what_a_receiver_raises_ends_this_link_and_goes_no_further() -> None:
     class Failing(Recorder):
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             raise RuntimeError("not today")
 
-    scene = Bare(Failing())
-    scene.read(b"x")
-    assert isinstance(scene.error, RuntimeError)
+    for bring in (Bare.read, Bare.data_received):
+        scene = Bare(Failing())
+        bring(scene, b"x")
+        assert isinstance(scene.error, RuntimeError)
 
 
 async def test_what_was_left_is_offered_before_more_is_read() -> None:

@@ -205,7 +205,7 @@ async def test_a_server_that_says_nothing_is_given_up_at_the_handshakes_deadline
 
 async def test_a_server_that_hangs_up_during_the_handshake() -> None:
     class Rude(Recorder):
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             self.link.abort()
             return len(data)
 

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.control.wheel import Wheel
 from holdfast.net.rest import SCRATCH_BYTES
-from holdfast.net.tcp import LINGER_MAX_BYTES, LinkShared, StreamLink, printable
+from holdfast.net.tcp import LINGER_MAX_BYTES, SMALL_READ_BYTES, SMALL_READS, LinkShared, StreamLink, printable
 from tests.control.test_wheel import FakeLoop
 from tests.net.helpers import Recorder, turns_until
 
@@ -24,6 +24,7 @@ class FakeTransport:
         self.limits = (0, 0)
         self.reading = True
         self.gone = False  # the peer reset the connection
+        self.protocol: asyncio.BaseProtocol | None = None
 
     def set_write_buffer_limits(self, high: int, low: int | None = None) -> None:
         self.limits = (high, high // 4 if low is None else low)
@@ -44,6 +45,9 @@ class FakeTransport:
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: self.calls.append(name)
@@ -91,6 +95,68 @@ def test_the_water_marks_reach_the_transport_and_the_ends_have_names() -> None:
     scene = Scene(Recorder()).made()
     assert scene.transport.limits == (200, 50)
     assert (scene.link.local, scene.link.peer) == ("tcp://127.0.0.1:1", "tcp://[::1]:2")
+
+
+class Blocks(Recorder):
+    """Uses blocks of 1,000 bytes, as a session uses frames."""
+
+    def bytes_received(self, data: memoryview | bytes) -> int:
+        return super().bytes_received(data[: len(data) // 1000 * 1000])
+
+
+def large_reads(scene: Scene) -> asyncio.BufferedProtocol:
+    """Have a large read come, so that the link wants others written to its scratch."""
+    scene.link.data_received(b"a" * 500)
+    assert scene.transport.protocol is None
+    scene.link.data_received(b"b" * 40_700)
+    protocol = scene.transport.protocol
+    assert isinstance(protocol, asyncio.BufferedProtocol)
+    return protocol
+
+
+def test_large_reads_that_follow_one_another_go_to_the_scratch_until_many_small_ones_come() -> None:
+    scene = Scene(Blocks()).made()
+    protocol = large_reads(scene)
+    expected = b"a" * 500 + b"b" * 40_700
+
+    def read(size: int) -> None:
+        nonlocal expected
+        protocol.get_buffer(-1)[:size] = b"c" * size
+        protocol.buffer_updated(size)
+        expected += b"c" * size
+
+    for size in (100_500, 300, *[1000] * (SMALL_READS - 2), SMALL_READ_BYTES + 1, 903, *[1000] * (SMALL_READS - 2), 500):
+        read(size)
+        assert scene.transport.protocol is protocol, "not yet; and at last there are many, but something is left"
+    read(500)
+    assert cast("object", scene.transport.protocol) is scene.link
+    scene.link.data_received(b"d" * 1000)
+    assert scene.receiver.data == expected + b"d" * 1000
+
+
+def test_while_large_reads_go_to_the_scratch_the_link_hears_everything_else() -> None:
+    scene = Scene(Blocks()).made()
+    protocol = large_reads(scene)
+    protocol.pause_writing()
+    protocol.resume_writing()
+    assert protocol.eof_received() is False
+    protocol.connection_lost(None)
+    assert scene.receiver.calls == ["link_made", "bytes_received", "pause_writing", "resume_writing", "eof_received", "link_lost"]
+    scene.link.expect_little()
+    assert scene.transport.protocol is protocol, "it is over"
+
+
+def test_a_link_that_closes_meanwhile_expects_nothing() -> None:
+    class Closing(Blocks):
+        def bytes_received(self, data: memoryview | bytes) -> int:
+            self.link.close()
+            return super().bytes_received(data)
+
+    for first in (b"", b"a" * 500):
+        scene = Scene(Closing()).made()
+        scene.link._rest = first
+        scene.link.data_received(b"b" * 40_700)
+        assert scene.transport.protocol is None
 
 
 def test_a_link_that_was_given_up_before_it_was_made_tells_nobody() -> None:

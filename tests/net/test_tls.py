@@ -61,7 +61,7 @@ def test_all_records_of_one_read_are_offered_as_one_piece() -> None:
     class Offered(Recorder):
         sizes: tuple[int, ...] = ()
 
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             self.sizes += (len(data),)
             return super().bytes_received(data)
 
@@ -479,7 +479,7 @@ def test_an_alert_of_the_peer_is_told_in_words() -> None:
 class OneAtATime(Recorder):
     """Takes three bytes, then wants no more."""
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         self.data += data[:3]
         self._note("bytes_received")
         self.link.pause_reading()
@@ -543,7 +543,7 @@ async def test_a_receiver_that_raises_at_an_end_that_waited_ends_its_link() -> N
 
 def test_records_behind_a_pause_stay_encrypted_below() -> None:
     class Shy(Recorder):
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             self.link.pause_reading()
             return super().bytes_received(data)
 
@@ -576,7 +576,7 @@ def test_a_pause_that_began_during_the_handshake_is_told_when_it_is_over() -> No
 
 def test_a_receiver_that_raises_ends_its_link() -> None:
     class Failing(Recorder):
-        def bytes_received(self, data: memoryview) -> int:
+        def bytes_received(self, data: memoryview | bytes) -> int:
             raise RuntimeError("not today")
 
     bench = Bench(Failing()).shake()

@@ -219,7 +219,7 @@ class Impostor(Recorder):
         self.digest = digest
         self.catalogue = catalogue
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         used = self.conn.receive_data(data)
         for event in self.conn.events:
             if isinstance(event, HelloReceived):
@@ -288,7 +288,7 @@ class Leaver(Impostor):
         if how == "at once":
             self.conn = Going("server", Settings(), budget=ByteBudget(1 << 20))
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         known = self.conn._last_id
         used = super().bytes_received(data)
         if self.conn._last_id == known:

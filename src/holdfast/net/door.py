@@ -241,7 +241,7 @@ class _SentAway:
         link.write(self._words)
         link.close()
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         return len(data)
 
     def eof_received(self) -> None:

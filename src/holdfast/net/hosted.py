@@ -181,13 +181,13 @@ class Hosted:
         if self._is_draining():
             self.say_goodbye()
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         """Give the protocol what came: a copy, or into its own buffer."""
         transport = self.transport
         assert transport is not None
         try:
             if transport._buffered:
-                return self._fill_buffers(transport, data)
+                return self._fill_buffers(transport, memoryview(data))
             transport._protocol.data_received(bytes(data))
         except Exception as error:
             self._failed("buffer_updated" if transport._buffered else "data_received", error)

@@ -40,10 +40,10 @@ class Receiver(Protocol):
     def link_made(self, link: Link) -> None:
         """The link is there. Writing is allowed from here on."""
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         """Take bytes; return how many were used. The link keeps the rest and puts it in front of what comes next.
 
-        `data` is valid only until this returns: the next read of *any* link of this thread writes over it. Copy what is kept.
+        A view is valid only until this returns: the next read of *any* link of this thread writes over it. Copy what is kept.
         What it raises ends this link, and no other: the error comes back in `link_lost`.
         """
 

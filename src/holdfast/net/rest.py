@@ -7,6 +7,9 @@ thread reads into the same scratch: between `get_buffer` and the return of `buff
 receiver has used what is whole. What is left, the beginning of a frame, is kept as `bytes` of its own size and put in front of the
 next read. When it is large (over half the scratch) the link gets a buffer of its own until it has been used.
 
+A small read costs less when the loop makes `bytes` of it (`data_received`): no buffer is asked for, no view is made. A large one would be
+copied once more that way. So a link may take either, and goes over to the scratch (`_expect_much`) when large reads come.
+
 What may never happen here: an exception of a receiver that reaches whoever brought the bytes; more than REST_MAX_BYTES kept.
 """
 
@@ -21,6 +24,8 @@ from .link import REST_MAX_BYTES, Receiver
 
 SCRATCH_BYTES = 256 * 1024
 REST_IN_SCRATCH_BYTES = SCRATCH_BYTES // 2
+LARGE_READ_BYTES = 16 * 1024
+"""A read of this size costs more to copy than to ask for a buffer and make a view of it."""
 
 _threads = threading.local()
 
@@ -40,7 +45,7 @@ def scratch_of_this_thread(layer: str = "link") -> memoryview:
 class Offering:
     """The half of a link that faces its receiver. A base and not a part: an object more would cost each read an attribute and a call.
 
-    Whoever brings bytes writes them where `get_buffer` says and tells how many with `buffer_updated`.
+    Whoever brings bytes writes them where `get_buffer` says and tells how many with `buffer_updated`, or hands them to `data_received`.
 
     Attributes:
         error: why the link ended, when it was not in the ordinary way.
@@ -70,6 +75,37 @@ class Offering:
             self._scratch[:size] = rest
             return self._scratch[size:]
         return self._scratch
+
+    def data_received(self, data: bytes) -> None:
+        """Offer a read that is an object of its own. With something in front of it, or in the way, it goes through the scratch."""
+        receiver = self._receiver
+        if self._rest or self._closing or self._paused or self._aside is not None or receiver is None:
+            self._through_scratch(data)
+            return
+        try:
+            used = receiver.bytes_received(data)
+        except Exception as error:
+            self._fail(error)
+            return
+        size = len(data)
+        if used != size:
+            self._left(memoryview(data), used)
+        if size >= LARGE_READ_BYTES and not self._closing:
+            self._expect_much()
+
+    def _through_scratch(self, data: bytes) -> None:
+        if self._closing:
+            self._discard(len(data))
+            return
+        view = memoryview(data)
+        while view:
+            space = self.get_buffer(len(view))
+            size = min(len(space), len(view))
+            space[:size] = view[:size]
+            view = view[size:]
+            self.buffer_updated(size)
+        if len(data) >= LARGE_READ_BYTES and not self._closing:
+            self._expect_much()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Offer what was read to the receiver, with what was left before in front."""
@@ -169,6 +205,9 @@ class Offering:
 
     def _stop_reading(self) -> None:
         """Something came while reading was paused: have no more brought."""
+
+    def _expect_much(self) -> None:
+        """More large reads may follow, and each would be copied: have them written to the scratch."""
 
     def _read_on(self) -> None:
         """Have more brought."""

@@ -29,6 +29,9 @@ from .stall import StallWatch
 LINGER_S = 1.0
 COPY_MAX_BYTES = 32 * 1024
 """Chunks up to this are put together for one write; a larger one costs less as a write of its own than as a copy."""
+SMALL_READ_BYTES = 4 * 1024
+SMALL_READS = 16
+"""So many reads of at most that size, one after the other, show that no large ones follow: between those come credit and heartbeats."""
 LINGER_MAX_BYTES = 8 * 1024 * 1024
 """What a closing link takes of a peer that goes on sending: twice the largest window we give, so what was under way is in."""
 
@@ -51,7 +54,7 @@ class LinkShared(msgspec.Struct, frozen=True):
     linger_s: float = LINGER_S
 
 
-class StreamLink(Offering, asyncio.BufferedProtocol):
+class StreamLink(Offering, asyncio.Protocol):
     """Both a Link (to the receiver above) and a protocol (to the transport below).
 
     Args:
@@ -165,7 +168,7 @@ class StreamLink(Offering, asyncio.BufferedProtocol):
         self.abort()
         asyncio.get_running_loop().call_soon(self.connection_lost, None)
 
-    # ------------------------------------------------------------------------------------------ BufferedProtocol, for the transport
+    # -------------------------------------------------------------------------------------------------- Protocol, for the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the connection its receiver."""
@@ -232,6 +235,11 @@ class StreamLink(Offering, asyncio.BufferedProtocol):
         if receiver is not None:
             receiver.link_lost(self.error)
 
+    def expect_little(self) -> None:
+        """No more large reads follow: take small ones as they cost least again, unless something is left of the last large one."""
+        if self._transport is not None and not self._rest and self._aside is None:
+            self._transport.set_protocol(self)
+
     # ------------------------------------------------------------------------------------------------------------------- inside
 
     def _say_all(self) -> None:
@@ -274,6 +282,10 @@ class StreamLink(Offering, asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.resume_reading()
 
+    def _expect_much(self) -> None:
+        if self._transport is not None:
+            self._transport.set_protocol(_LargeReads(self))
+
     def _fail(self, error: Exception) -> None:
         self.error = self.error or error
         self.abort()
@@ -297,6 +309,33 @@ class StreamLink(Offering, asyncio.BufferedProtocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+
+
+class _LargeReads(asyncio.BufferedProtocol):
+    """What stands between a transport and its link while large reads follow one another: these are written to the link's scratch."""
+
+    def __init__(self, link: StreamLink) -> None:
+        self._link = link
+        self._small = 0  # reads in a row
+        self.get_buffer = link.get_buffer  # type: ignore[method-assign] # a function less for each read
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._link.buffer_updated(nbytes)
+        self._small = self._small + 1 if nbytes <= SMALL_READ_BYTES else 0
+        if self._small >= SMALL_READS:
+            self._link.expect_little()
+
+    def eof_received(self) -> bool:
+        return self._link.eof_received()
+
+    def pause_writing(self) -> None:
+        self._link.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._link.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._link.connection_lost(exc)
 
 
 def printable(name: object) -> str:

@@ -196,16 +196,16 @@ class TlsLink(Offering):
             self._begin(opening)
             self._shake()
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         """Take whole records: to the handshake until it is done, and then to the receiver above."""
         if self._closing:
             return len(data)
-        used = 0
+        used, view = 0, memoryview(data)
         if self._opening is not None:
-            used = self._shake_with(data, self._opening)
+            used = self._shake_with(view, self._opening)
             if self._opening is not None or self._closing:
                 return used
-        return self._decrypt(data, used)
+        return self._decrypt(view, used)
 
     def eof_received(self) -> None:
         """The stream below ended. Without a close_notify before that, it was cut."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
 
@@ -18,7 +17,7 @@ import msgspec
 
 from ..errors import BadReply, DeadlineExceeded, HoldfastError, OutcomeUnknown, ProtocolError, Unavailable
 from ..facts import ConnectionOpened, ServerStatus
-from ..handler import Request, held_back
+from ..handler import Request
 from ..wire import (
     CallState,
     Connection,
@@ -38,20 +37,20 @@ from ..wire import (
     frames,
 )
 from .codes import decode_error
+from .line import LinedSession
 from .outcall import Outcall, StillOpen
-from .session import EARLY_CHUNKS, Session, SessionShared, wants_checksum, wire_deadline_ms
+from .session import EARLY_CHUNKS, SessionShared, wants_checksum, wire_deadline_ms
 
 Extra = tuple[int, bytes] | None
 ATTEMPT_CLASS = {"original": 0, "retry": 1, "hedge": 2}
-LINE_MAX = 10_000
 
 
-class CallerSession(Session):
+class CallerSession(LinedSession):
     """The calling side of one connection."""
 
     __slots__ = (
-        "_acked", "_calls_max", "_gone", "_line", "_opened", "answered", "draining_at", "last_used_at",
-        "on_change", "opened_at", "retire_at", "status", "used_id",
+        "_acked", "_gone", "_opened", "answered", "draining_at", "last_used_at", "on_change", "opened_at", "retire_at", "status",
+        "used_id",
     )  # fmt: skip
     side = "client"
 
@@ -61,9 +60,7 @@ class CallerSession(Session):
             settings = msgspec.structs.replace(settings, features=(*settings.features, frames.CHECKED))
         super().__init__(shared, Connection("client", settings, budget=shared.budget))
         self._opened: asyncio.Future[None] | None = shared.loop.create_future()
-        self._line: deque[asyncio.Future[None]] | None = None
         self._acked = 0
-        self._calls_max = 0
         self._gone: asyncio.Future[None] | None = None
         self.answered = False
         self.status = Status()
@@ -73,11 +70,6 @@ class CallerSession(Session):
         self.last_used_at = 0.0
         self.used_id = 0
         self.draining_at = math.inf
-
-    @property
-    def usable(self) -> bool:
-        """Whether new calls may go over it."""
-        return self.conn.state == "OPEN" and not self.going and not self.closed
 
     async def opened(self) -> None:
         """Wait for the handshake. Raises: what ended it. Cancel: loses nothing."""
@@ -135,20 +127,21 @@ class CallerSession(Session):
             flags: RAW or 0.
         Returns: False when it may not go over this session this moment; nothing has been done then.
         """
-        conn = self.conn
+        conn, link = self.conn, self.link
         others = len(conn.calls)
-        if others >= self._calls_max or self.paused or self.going or self.closed:
+        if others >= self._calls_max or self.paused or self.going or self.closed or link is None:
             return False
-        if not conn.open_plain_call(call, wire_name, body, flags, deadline_ms, number):
+        # When nobody else is waiting for anything, what it would share a write with has not been thought of yet.
+        data = b"" if others else conn.open_lone_call(call, wire_name, body, flags, deadline_ms, number)
+        if not data and not conn.open_plain_call(call, wire_name, body, flags, deadline_ms, number):
             return False
         if call.expires_at < self._earliest:
             self.expire_by(call.expires_at)
-        if not others:  # nobody else is waiting for anything: what it would share a write with has not been thought of yet
-            link = self.link
-            if link is None or conn.outbox.special:
-                self.flush()
-            elif not link.write(conn.take_plain()):  # as `flush`, of which all else has been asked here
+        if data:
+            if not link.write(data):
                 conn.send_failed()
+        elif not others:
+            self.flush()
         elif not self.flush_due:
             self.flush_due = True
             self._shared.loop.call_soon(self._flush_turn)
@@ -167,62 +160,6 @@ class CallerSession(Session):
             self._pinged_at = self._now()
             self.conn.send_ping(b"\0" * 8)
             self.flush_soon()
-
-    @property
-    def open_calls(self) -> int:
-        """How many calls are open."""
-        return len(self.conn.calls)
-
-    @property
-    def calls_max(self) -> int:
-        """How many may be open, by the server's word; 0 before it has been heard."""
-        return self._calls_max
-
-    @property
-    def full(self) -> bool:
-        """Whether the server's limit of open calls is reached, or the link takes no more bytes."""
-        conn = self.conn
-        return self.paused or len(conn.calls) >= self._calls_max
-
-    async def room(self) -> None:
-        """Wait until one more call may be opened, or none ever will. Raises: Overloaded when too many wait. Cancel: loses nothing."""
-        while self.full and self.usable:
-            if self.paused:
-                try:
-                    await self.writable()
-                except asyncio.CancelledError:
-                    self._next_in_line()  # it may have been our turn
-                    raise
-                continue
-            if self._line is None:
-                self._line = deque()
-            if len(self._line) >= LINE_MAX:
-                raise held_back(f"{LINE_MAX} calls wait for their turn on this connection already")
-            waiter: asyncio.Future[None] = self._shared.loop.create_future()
-            self._line.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
-                    self._next_in_line()  # it was our turn: pass it on
-                elif self._line is not None and waiter in self._line:  # or a turn has passed over it already
-                    self._line.remove(waiter)
-                raise
-
-    def _next_in_line(self) -> None:
-        line = self._line
-        while line:
-            waiter = line.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-
-    def _wake_line(self) -> None:
-        """No call will be opened here any more: whoever waits for room looks for another connection."""
-        line, self._line = self._line, None
-        for waiter in line or ():
-            if not waiter.done():
-                waiter.set_result(None)
 
     def look_beside(self, now: float) -> float:
         """Tell those who wait for a call whose `beside_at` has come; return the earliest that has not."""
@@ -267,7 +204,28 @@ class CallerSession(Session):
         if not self.conn.calls and self.link is not None and self.conn.state == "OPEN":
             self.link.close()
 
-    # ------------------------------------------------------------------ events
+    # ------------------------------------------------------------------ what the server says
+
+    def bytes_received(self, data: memoryview | bytes) -> int:
+        """As in Session. A reply that is alone in a read wakes its caller without an event in between; all else is as there."""
+        clock, conn = self._now, self.conn  # `self._now()` would look for a method first, on a way that CPython has no short cut for
+        now = clock()
+        replied = conn.receive_lone_reply(data)
+        if replied is None:
+            return self._received(data, now)
+        self._heard_at, self._rest_at = now, 0.0
+        call = replied.call
+        future = call.future  # type: ignore[attr-defined] # it is an Outcall; an assert would cost as much as the rest of the line
+        if future is not None:
+            call.future = None  # type: ignore[attr-defined] # see `_handle_events`
+            if not future.done():
+                future.set_result(replied)
+        self.answered = True
+        if self._line:
+            self._next_in_line()
+        if conn.ready or conn.outbox.special or self.going:
+            self.flush()
+        return len(data)
 
     def _handle_events(self, now: float) -> None:
         """As in Session, with the one thing that nearly all events are done here: a reply wakes its caller."""

@@ -20,28 +20,11 @@ from typing import Any
 import msgspec
 
 from ..context import CURRENT, Context
-from ..errors import (
-    Cancelled,
-    DeadlineExceeded,
-    HoldfastError,
-    InternalError,
-    InvalidArgument,
-    Overloaded,
-    Unavailable,
-)
+from ..errors import Cancelled, DeadlineExceeded, HoldfastError, InternalError, InvalidArgument, Overloaded, Unavailable
 from ..facts import CallEnded, CallShed, HandlerFailed, HandlerOverran
 from ..handler import maybe_executed
 from ..tasks import SUSPENDED, HandlerTask, new_handler_task
-from ..wire import (
-    Called,
-    CallState,
-    CancelReceived,
-    Drained,
-    Ended,
-    Event,
-    ItemReceived,
-    Unusable,
-)
+from ..wire import Called, CallState, CancelReceived, Drained, Ended, Event, ItemReceived, Unusable
 from .codes import encode_error
 from .crossing import as_executed, may_cross
 from .desk import Desk, Incall
@@ -72,6 +55,24 @@ class ResponderSession(Reception):
         self._put_off_at = 0.0
 
     # ------------------------------------------------------------------ events
+
+    def bytes_received(self, data: memoryview | bytes) -> int:
+        """As in Session. A call that is alone in a read begins without an event in between, and its answer is written when it has one."""
+        clock, conn = self._now, self.conn  # `self._now()` would look for a method first, on a way that CPython has no short cut for
+        now = clock()
+        call = conn.receive_lone_call(data)
+        if call is None:
+            return self._received(data, now)
+        self._heard_at, self._rest_at = now, 0.0
+        self._called(call, now)  # type: ignore[arg-type] # an Incall, made by our own factory
+        if conn.events:  # by what the handler did
+            self._handle_events(now)
+        link = self.link
+        if conn.outbox.special or self.going or self.paused or self.closed or link is None:
+            self.flush()
+        elif conn.ready and not link.write(conn.take_plain()):  # as `flush`, of which all else has been asked here
+            conn.send_failed()
+        return len(data)
 
     def _handle_events(self, now: float) -> None:
         """As in Session. Events wait while the peer does not read: no call is started whose answer would only pile up."""
@@ -138,7 +139,7 @@ class ResponderSession(Reception):
         if call.cancelled:  # in the same read: no handler needs to begin
             self.conn.finish(call)
             return
-        find, clock = desk.find, desk.now  # as in `Session.bytes_received`
+        find, clock = desk.find, desk.now  # as in `bytes_received`
         route = find(call.method)
         if route is None:
             self._answer_error(call, desk.not_found(call.method, now))

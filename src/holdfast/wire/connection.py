@@ -22,8 +22,8 @@ from . import frames
 from .checksum import seal
 from .events import Drained, ItemReceived
 from .flow import CallState, Flow, IncomingCall, Outgoing
+from .lone import Lone, cannot_travel
 from .outbox import LARGE_BYTES
-from .receiving import Receiving
 from .settings import FRAME_LIMIT_LEAST, Settings, encode_settings
 from .status import Status, encode_status
 
@@ -35,7 +35,7 @@ _ITEM_OVERHEAD_BYTES = frames.ITEM_OVERHEAD_BYTES
 _CALL, _REPLY, _DATA, _RAW = frames.CALL, frames.REPLY, frames.DATA, frames.RAW
 
 
-class Connection(Receiving):
+class Connection(Lone):
     """One side of a connection.
 
     Args:
@@ -56,6 +56,7 @@ class Connection(Receiving):
         self.local = settings
         self._checked = frames.CHECKED in settings.features and frames.CHECKED in self.remote.features
         self.state = "OPEN"
+        self._allow_lone()
         self.inbox.open(settings)
         self.ready.append(frames.PREFACE)
         self.ready.append(frames.pack_frame(frames.WELCOME, 0, 0, encode_settings(settings)))
@@ -104,7 +105,7 @@ class Connection(Receiving):
                 head = _pack_header(length, _CALL, flags, call_id) + frames.TOTAL.pack(size)
                 head += frames.CALL_HEAD.pack(deadline_ms, number, attempt, name_length)
         except struct.error:
-            raise _cannot_travel(name_length, deadline_ms, number) from None
+            raise cannot_travel(name_length, deadline_ms, number) from None
         self._last_id = call.id = call_id
         self.calls[call_id] = call
         ready = self.ready
@@ -139,7 +140,7 @@ class Connection(Receiving):
         try:
             head = _pack_call(length, _CALL, flags, call_id, deadline_ms, number, 0, name_length)
         except struct.error:
-            raise _cannot_travel(name_length, deadline_ms, number) from None
+            raise cannot_travel(name_length, deadline_ms, number) from None
         self._last_id = call.id = call_id
         self.calls[call_id] = call
         ready = self.ready
@@ -352,6 +353,7 @@ class Connection(Receiving):
         """
         if self._role == "server" and self._final_id < 0:
             self._final_id = self._last_id
+            self._lone_max_bytes = 0
         self.ready.append(self._goaway(frames.GOING, message))
 
     def take_output(self, limit_bytes: int) -> bytes:
@@ -442,9 +444,3 @@ def _pack_trailers(trailers: bytes) -> bytes:
     if len(trailers) > frames.TRAILERS_MAX_BYTES:
         raise ValueError(f"trailers of {len(trailers)} bytes; at most {frames.TRAILERS_MAX_BYTES} travel")
     return frames.TRAILERS_LENGTH.pack(len(trailers)) + trailers
-
-
-def _cannot_travel(name_length: int, deadline_ms: int, number: int) -> InvalidArgument:
-    if name_length > frames.METHOD_MAX_BYTES:
-        return InvalidArgument(f"a method name of {name_length} bytes; at most {frames.METHOD_MAX_BYTES} travel")
-    return InvalidArgument(f"deadline_ms={deadline_ms} must be at least 0 and below 2**32, call number {number} at least 0 and below 2**64")

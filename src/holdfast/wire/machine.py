@@ -20,7 +20,7 @@ from .events import Errored, Event, Unusable
 from .flow import ByteBudget, CallState, Flow, IncomingCall
 from .inbox import Inbox
 from .outbox import Outbox
-from .settings import Settings, encode_settings
+from .settings import FRAME_LIMIT_LEAST, Settings, encode_settings
 
 Role = Literal["client", "server"]
 State = Literal["OPENING", "GREETED", "OPEN", "ERROR"]
@@ -42,6 +42,7 @@ class Machine:
         "_final_id",
         "_last_id",
         "_last_words",
+        "_lone_max_bytes",
         "_make_call",
         "_pongs",
         "_role",
@@ -81,6 +82,7 @@ class Machine:
         self._sent_id = self._sent_before = 0
         self._settled = 0
         self._checked = False
+        self._lone_max_bytes = 0  # how long a frame may be to go the short way (`lone.py`); 0 while none may
         self._last_words = b""  # in state ERROR, what is still to be written; whatever else is said then is not
         self._seen = b""
         self.cancels = self.pings = 0
@@ -112,12 +114,18 @@ class Machine:
         """Whether every frame has a check sum: both sides asked for it."""
         return self._checked
 
+    def _allow_lone(self) -> None:
+        """The connection is open: small frames may go the short way, unless each has a check sum."""
+        if not self._checked:
+            self._lone_max_bytes = frames.HEADER_BYTES + min(FRAME_LIMIT_LEAST, self.local.frame_max_bytes)
+
     # ------------------------------------------------------------------ the end
 
     def fail(self, reason: int, message: str, *, executed: Executed = "maybe") -> None:
         """End the connection for a reason the peer is told. Idempotent."""
         if self.state == "ERROR":
             return
+        self._lone_max_bytes = 0
         early = self.state != "OPEN"
         unheard = (early and self._role == "server") or (bool(self.ready) and self.ready[0] is frames.PREFACE)
         self.state = "ERROR"
@@ -132,6 +140,7 @@ class Machine:
         What ended before, with items that nobody has used yet, still wants its `consume` or `forget`.
         """
         self.state = "ERROR"
+        self._lone_max_bytes = 0
         calls = list(self.calls.values())
         self.calls.clear()
         for call in calls:

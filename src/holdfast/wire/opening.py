@@ -75,6 +75,7 @@ class Opening(Machine):
             self.inbox.open(self.local)
             self._checked = frames.CHECKED in self.local.features and frames.CHECKED in remote.features
             self.state = "OPEN"
+            self._allow_lone()
             self.events.append(Opened(remote))
             return end
         self.state = "GREETED"

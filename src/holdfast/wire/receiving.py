@@ -41,7 +41,7 @@ class Receiving(Streaming):
 
     __slots__ = ()
 
-    def receive_data(self, data: memoryview, *, checked: bool = False) -> int:
+    def receive_data(self, data: memoryview | bytes, *, checked: bool = False) -> int:
         """Parse every whole frame in `data` and return how many bytes that used. Events are in `events`.
 
         Args:
@@ -50,20 +50,20 @@ class Receiving(Streaming):
         """
         position = 0
         if self.state != "OPEN":
-            position = self._receive_opening(data, len(data))
+            position = self._receive_opening(memoryview(data), len(data))
             if not self._open():
                 return position
         if self._checked and not checked:
-            return position + self._receive_checked(data[position:])
+            return position + self._receive_checked(memoryview(data)[position:])
         return self._receive_calls(data, position) if self._role == "server" else self._receive_replies(data, position)
 
-    def _receive_replies(self, data: memoryview, position: int) -> int:
+    def _receive_replies(self, data: memoryview | bytes, position: int) -> int:
         """Client: parse every whole frame from `position` on; return up to where that was."""
         total, frame_max = len(data), self.local.frame_max_bytes
         events, calls = self.events, self.calls
         # Slices of bytes cost half of a memoryview's and need no copy; what is small is therefore copied once as a whole.
         large = total > _SMALL_READ_BYTES
-        small = data if large else data.tobytes()
+        small = data if large or type(data) is bytes else bytes(data)
         while total - position >= _HEADER_BYTES:
             length, kind, flags, call_id = _unpack_header(small, position)
             if length > frame_max:
@@ -89,19 +89,19 @@ class Receiving(Streaming):
             elif kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
                 continue
             else:
-                self._on_frame(kind, flags, call_id, data[start:end])
+                self._on_frame(kind, flags, call_id, memoryview(data)[start:end])
             if self._over():
                 return total
         return position
 
-    def _receive_calls(self, data: memoryview, position: int) -> int:
+    def _receive_calls(self, data: memoryview | bytes, position: int) -> int:
         """Server: parse every whole frame from `position` on; return up to where that was."""
         total, frame_max = len(data), self.local.frame_max_bytes
         events, calls = self.events, self.calls
         calls_max, make_call = self.local.open_calls_max, self._make_call
         plain_call = _CALL if self.outbox.answers is None and self._final_id < 0 else -1
         large = total > _SMALL_READ_BYTES
-        small = data if large else data.tobytes()
+        small = data if large or type(data) is bytes else bytes(data)
         while (left := total - position) >= _HEADER_BYTES:
             if left >= _CALL_FRAME_HEAD_BYTES:  # nearly everything is a call: its head is read with the header, and counts if it is one
                 length, kind, flags, call_id, deadline_ms, number, attempt, name_length = _unpack_call_frame(small, position)
@@ -130,7 +130,7 @@ class Receiving(Streaming):
             start = end - length
             if kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
                 continue
-            self._on_frame(kind, flags, call_id, data[start:end])
+            self._on_frame(kind, flags, call_id, memoryview(data)[start:end])
             if self._over():
                 return total
         return position
@@ -148,7 +148,7 @@ class Receiving(Streaming):
         """As `receive_data`, where every frame has a check sum behind it."""
         sound, used, broken = unseal(data, self.local.frame_max_bytes)
         if sound:
-            self.receive_data(memoryview(sound), checked=True)
+            self.receive_data(sound, checked=True)
         if broken:
             self.fail(frames.CHECKSUM, "a frame whose check sum is wrong: it was changed on its way")
         return len(data) if self._over() else used

@@ -7,8 +7,9 @@ streams or messages in pieces under way. The wire is what the peer says, frame b
 its frames and what is done about each event. On a checked connection the harness adds the check sums, or no mutation would ever get past
 them; one value of `cuts` leaves them out.
 
-Each input runs twice: fed in whole frames from a buffer that is written over afterwards, and cut at other places. Both must be told the
-same and say the same. Everything else that must hold stands in `Run`.
+Each input runs twice: fed in whole frames from a buffer that is written over afterwards, and cut at other places. The first takes the short
+way of what is alone (`wire/lone.py`) where it may, the second never. Both must be told the same and say the same. Everything else that must
+hold stands in `Run`.
 """
 
 from __future__ import annotations
@@ -248,12 +249,24 @@ class Run:
     def receive(self, piece: bytes) -> None:
         data = self.rest + piece
         buffer = bytearray(data)
-        used = self.conn.receive_data(memoryview(buffer))
+        used = len(data) if self.whole and self.receive_lone(memoryview(buffer)) else self.conn.receive_data(memoryview(buffer))
         assert 0 <= used <= len(data)
         self.rest = data[used:]
         if self.whole:
             buffer[:] = JUNK[: len(data)]  # the next read writes over it: nothing may point into it
             buffer.clear()  # raises BufferError if anything does
+
+    def receive_lone(self, data: memoryview) -> bool:
+        """Try the short way first, as sessions do."""
+        conn = self.conn
+        if self.plan.role == "server":
+            call = conn.receive_lone_call(data)
+            event: Event | None = None if call is None else Called(call)
+        else:
+            event = conn.receive_lone_reply(data)
+        if event is not None:
+            conn.events.append(event)
+        return event is not None
 
     # ------------------------------------------------------------------ events go up
 
@@ -349,12 +362,15 @@ class Run:
         in_chunks = conn.outbox.special or len(self.log) % 2 == 1  # as a session takes it, and sometimes without need
         data = b"".join(conn.take_chunks(limit_bytes)) if in_chunks else conn.take_output(limit_bytes)
         assert pending == bool(data), "output_pending and take_output must agree"
+        self.say(data)
+        if conn.events:
+            self.handle()
+
+    def say(self, data: bytes) -> None:
         self.said_bytes += len(data)
         if self.whole:
             self.judge.see(data)
         self.log.append(data)
-        if conn.events:
-            self.handle()
 
     # ------------------------------------------------------------------ the end
 

@@ -82,7 +82,7 @@ class Above:
     def link_made(self, link: Link) -> None:
         self.run.log.append("made")
 
-    def bytes_received(self, data: memoryview) -> int:
+    def bytes_received(self, data: memoryview | bytes) -> int:
         run = self.run
         assert "lost" not in run.log
         assert "eof" not in run.log
