@@ -319,6 +319,24 @@ def test_explain_gives_the_probe_too() -> None:
     here.check()
 
 
+def test_a_call_that_has_been_to_a_node_is_not_its_probe_while_there_is_another_one() -> None:
+    """The last attempt of a call went to the node that had turned it away before, and a healthy one was there."""
+    here, node, breaker = shut_one()
+    here.now = breaker.retry_at
+    others = [each for each in here.nodes if each is not node]
+    assert here.balancer.pick(here.now, tried=(node,)) in others
+    assert here.balancer.explain(here.now, tried=(node, others[0]))[0] is others[1]
+    here.check()
+    assert here.balancer.wake_at <= here.now, "the probe is still due"
+    assert here.call() is node, "and the next call is it"
+
+
+def test_a_call_that_has_been_everywhere_may_be_the_probe() -> None:
+    here, node, breaker = shut_one()
+    here.now = breaker.retry_at
+    assert here.balancer.pick(here.now, tried=tuple(here.nodes)) is node
+
+
 def test_two_that_are_due_are_probed_one_after_the_other() -> None:
     here = Place(6)
     here.connect()

@@ -371,6 +371,35 @@ async def test_of_two_that_end_in_one_turn_the_answer_counts() -> None:
 
 
 @exactly
+async def test_attempts_that_end_together_are_told_in_as_many_turns_as_one() -> None:
+    """A deadline ends all attempts of a call at once: to wait for each anew kept its caller for a turn of the loop more."""
+
+    async def turns(attempts: int) -> int:
+        all_open, over, counted = asyncio.Event(), asyncio.Event(), 0
+        bench = Bench()
+
+        async def handler(_: Request) -> Reply:
+            bench.open += 1
+            if bench.open == attempts:
+                all_open.set()
+            await over.wait()
+            bench.open -= 1
+            raise OutcomeUnknown("no answer before the deadline")
+
+        calling = asyncio.ensure_future(bench.retrier.layer(handler)(bench.request(attempts_max=attempts)))
+        await all_open.wait()
+        over.set()
+        while not calling.done():
+            counted += 1
+            await asyncio.sleep(0)
+        assert isinstance(calling.exception(), OutcomeUnknown)
+        await bench.clean()
+        return counted
+
+    assert await turns(5) == await turns(2)
+
+
+@exactly
 async def test_without_budget_the_slow_attempt_goes_on_alone() -> None:
     bench = Bench((2.5, b"first"), budget=RetryBudget(share=0.0, floor_per_s=0.0))
     assert await bench.call() == b"first"

@@ -133,7 +133,7 @@ class Balancer:
     def pick(self, now: float, key: str | None = None, tried: tuple[Node, ...] = ()) -> Node | None:
         """Return the node for a call, or None when none takes any. The caller then says `node.begin()`."""
         if now >= self.wake_at:
-            probed = self._wake(now)
+            probed = self._wake(now, tried)
             if probed is not None:
                 return probed
         ready = self.ready
@@ -148,7 +148,7 @@ class Balancer:
     ) -> tuple[Node | None, tuple[tuple[str, float], ...], str]:
         """As `pick`, with the nodes that were compared, their loads, and why it is this one."""
         if now >= self.wake_at:
-            probed = self._wake(now)
+            probed = self._wake(now, tried)
             if probed is not None:
                 return probed, (), "probe"
         ready = self.ready
@@ -159,15 +159,21 @@ class Balancer:
         node, compared = self.picker.explain(ready, now, key, tried)
         return node, compared, "panic" if self.panicking else self.picker.name
 
-    def _wake(self, now: float) -> Node | None:
-        """Something's time has come: an ejection is over, or a shut node may have its probe, which is this call."""
+    def _wake(self, now: float, tried: tuple[Node, ...]) -> Node | None:
+        """Something's time has come: an ejection is over, or a shut node may have its probe, which is this call.
+
+        A call that has been there is no probe while there is another node for it: its last attempt would go where it failed before.
+        """
         probed: Node | None = None
         over = [node for node in self.nodes.values() if 0.0 < node.ejected_until <= now]
         for node in over:
             node.ejected_until = 0.0
             self.changed(node, now)
         if not self.panicking:
+            spared = tried if any(node not in tried for node in self.ready) else ()
             for node in self.nodes.values():
+                if node in spared:
+                    continue
                 gate = node.gate
                 if probed is None and gate.shut and gate.retry_at <= now and self._is_connected(node) and gate.probe(now):
                     probed = node

@@ -327,9 +327,11 @@ class Retrier:
 
     async def _first_over(self, running: dict[asyncio.Task[Told], float], call: _Call) -> asyncio.Task[Told] | None:
         """Wait until an attempt is over; None when it is time for another one beside them."""
-        timeout = None if call.beside_at is None else max(0.0, call.beside_at - self._now())
-        done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        over = [task for task in running if task in done]  # in the order they began
+        over = [task for task in running if task.done()]  # in the order they began
+        if not over:  # those that a deadline ended together are told one after the other, at once: to wait costs a turn for each
+            timeout = None if call.beside_at is None else max(0.0, call.beside_at - self._now())
+            await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            over = [task for task in running if task.done()]
         for task in over:
             if not task.cancelled() and task.exception() is None and isinstance(task.result(), Reply):
                 return task  # both may have ended in one turn
