@@ -74,6 +74,7 @@ class Caller:
         if op.cancel_s is not None:
             loop.call_later(op.cancel_s, running.cancel)
         await asyncio.wait([running])
+        truth.moved += 1
         truth.require(op.key not in truth.over, "ended-once", f"{op} ended a second time")
         if running.cancelled():
             truth.over[op.key] = "cancelled"
@@ -196,6 +197,7 @@ class Caller:
 
         async def items() -> AsyncIterator[Item]:
             for number in range(op.items):
+                self._truth.moved += 1
                 yield Item(op.key, number, filler(op.key, 20))
 
         found = await self._call(op, items=items())
@@ -220,6 +222,7 @@ class Caller:
                 right = item.key == op.key and item.number == expected
                 self._truth.require(right, "in-order", f"{op} expected item {expected}, got {item.number} of {item.key}")
                 expected += 1
+                self._truth.moved += 1
         finally:
             await items.aclose()
         self._truth.require(expected == op.items, "in-order", f"{op} ended after {expected} items of {op.items}")

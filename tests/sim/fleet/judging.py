@@ -34,6 +34,20 @@ def left_in_client(client: holdfast.Client) -> list[str]:
     return [*found, *(f"client: {what}" for what in held_by_policies(core))]
 
 
+def unheard(client: holdfast.Client, clock: Any, since: float) -> list[str]:
+    """The connections on which nothing was heard since then: whether the node at their other end still knows of them, nobody knows.
+
+    Args:
+        clock: of the client's host; None while it is right. since: in the world's time.
+    """
+    found = []
+    for session in sessions_of(client):
+        heard_at = session.heard_at if clock is None else clock.true_time(session.heard_at)
+        if heard_at <= since:
+            found.append(f"nothing was heard of {session.link.peer} since {heard_at:.6f} s")
+    return found
+
+
 def held_by_policies(core: Any) -> Iterator[str]:
     """What the machines of a client hold, when there is no call."""
     for node in core.balancer.nodes.values():

@@ -24,9 +24,12 @@ from holdfast.policy.breaker import Breaker
 from holdfast.rpc.caller import CallerSession
 from holdfast.rpc.dialer import CATALOGUE_METHOD
 from holdfast.sim import LoadModel, World
+from holdfast.sim.cpu import Cpu
 from tests.sim.spine import truth as spine_truth
 from tests.sim.spine.drawing import PAPERS
 from tests.sim.spine.truth import Emitter as SpineEmitter
+
+from .backlog import Backlog, watching
 
 SOMETIMES = (
     "a call was tried again",
@@ -188,6 +191,7 @@ class Truth(spine_truth.Truth):
         moods: how each node is, by its host: `slow`, `failing`, `refusing`, `stuck`, with a number.
         models: what bounds the capacity of each node, by its host.
         file: what stands in the file of nodes, and how often it was written; None: it cannot be read.
+        backlog: when which process was behind.
     """
 
     def __init__(self, world: World) -> None:
@@ -198,7 +202,12 @@ class Truth(spine_truth.Truth):
         self.file: bytes | None = None
         self.written = 0
         self.claims = 0
+        self.backlog = Backlog()
         self._of: dict[int, Account] = {}
+
+    def stalled_s(self, process: Cpu, since: float) -> float:
+        """As in the spine, and for as long as the host has not caught up with what piled up meanwhile."""
+        return self.backlog.behind_s(process, since)
 
     # ------------------------------------------------------------------------------------------------------------ the nodes
 
@@ -377,7 +386,7 @@ def spying(truth: Truth) -> Iterator[None]:
     resolve._stamp_of = lambda path: _stamp(truth, path)
     resolve._content_of = lambda path: _content(truth, path)
     try:
-        with spine_truth.spying(truth):
+        with spine_truth.spying(truth), watching(truth.backlog):
             yield
     finally:
         resolve._stamp_of, resolve._content_of = stamp, content

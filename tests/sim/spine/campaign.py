@@ -30,10 +30,10 @@ from holdfast.net.network import KernelNetwork
 from holdfast.net.options import ConnectOptions
 from holdfast.sim import Climate, Scenario, World, operations
 from tests.sim import staging
-from tests.sim.staging import meet, settled, stop_at_first
+from tests.sim.staging import meet, settled, stop_at_first, storm
 
 from .callers import Caller
-from .drawing import CALM_AT_S, HOSTS, REMOTE, Draw, Op, Party, draw
+from .drawing import CALM_AT_S, HOSTS, REMOTE, Draw, Party, draw
 from .judging import left_in_client, left_in_process, left_in_server, overdrawn, overdrawn_desk, sessions_of
 from .service import Answer, Log, svc
 from .truth import SOMETIMES, Emitter, Truth, spying
@@ -52,9 +52,6 @@ LOOK_S = 0.05
 SILENCE_S = 18.0
 """Longer than a peer may be silent."""
 
-HANG_S = 60.0
-"""After the calm, longer than any deadline, heartbeat and handler that was drawn, one after the other. What moves does not hang."""
-
 LIVES_AGAIN_S = 40.0
 """A connection that is dead is given up after 15 s; then there is back-off, a handshake, and what TCP waits after a long silence."""
 
@@ -71,7 +68,6 @@ class Stage(staging.Stage):
 
     def __init__(self, world: World, truth: Truth, drawn: Draw) -> None:
         super().__init__(world, truth, drawn)
-        self.kept: dict[str, dict[str, Op]] = {}
         self.goodbye_at = 0.0
         self.serving = 0
 
@@ -165,7 +161,7 @@ async def use(stage: Stage, party: Party) -> None:
         entry = (process, client)
         stage.clients.append(entry)
         caller = Caller(truth, client)
-        await storm(stage, party, caller)
+        await storm(stage, party, caller.do, CALM_AT_S)
         if drawn.tells_calls:
             ended = Counter({method: emit.ended[method] for method in caller.counted})
             text = f"{party.name} made calls {dict(caller.counted)} and was told of ends {dict(ended)}"
@@ -181,37 +177,6 @@ async def use(stage: Stage, party: Party) -> None:
         stage.clients.remove(entry)
     await settled(stage, lambda: [f"closed client: {what}" for what in left_in_process(process, wheel)], within_s=5.0)
     stage.done("closed", party.name)
-
-
-async def storm(stage: Stage, party: Party, caller: Caller) -> None:
-    """Do what was drawn, each operation at its time; return when all have ended and the faults are over."""
-    world, truth, todo = stage.world, stage.truth, stage.kept[party.name]
-    running: list[asyncio.Task[None]] = []
-    loop = asyncio.get_running_loop()
-    while todo:
-        key = next(iter(todo))
-        if todo[key].at_s > world.now():
-            await asyncio.sleep(todo[key].at_s - world.now())
-        op = todo.pop(key)
-        running.append(loop.create_task(caller.do(op), name=f"do {op.key}"))
-    while world.now() < CALM_AT_S:  # noqa: ASYNC110 # a clock that drifts wakes us too early
-        await asyncio.sleep(CALM_AT_S - world.now() + 0.001)
-    if running:
-        for each in sorted(await hanging(truth, running), key=lambda task: task.get_name()):
-            truth.require(False, "no-hang", f"{each.get_name()} had not ended after the calm, and nothing had moved for {HANG_S:g} s")
-        for each in running:
-            if each.done() and each.exception() is not None:
-                raise each.exception()  # type: ignore[misc]
-    stage.done("storm", party.name)
-
-
-async def hanging(truth: Truth, running: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """Wait until all have ended; return those that have not, after HANG_S in which nothing moved: two megabytes may take a minute."""
-    late, seen = set(running), -1
-    while late and truth.moved != seen:
-        seen = truth.moved
-        _, late = await asyncio.wait(late, timeout=HANG_S)
-    return late
 
 
 async def live_again(stage: Stage, party: Party, client: holdfast.Client) -> None:

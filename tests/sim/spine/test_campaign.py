@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from holdfast.sim import World
 from tests.sim.stages import play
+from tests.sim.staging import HANG_S, hanging
 
-from .campaign import HANG_S, hanging
 from .truth import Truth
 
 
