@@ -155,6 +155,13 @@ def test_large_reads_are_expected_to_go_on_and_small_ones_are_not(left: int) -> 
     assert scene.expected_much == 2
 
 
+def test_an_object_that_comes_when_the_link_is_closing_is_not_offered() -> None:
+    scene = Bare(Recorder())
+    scene._closing = True
+    scene.data_received(b"abc")
+    assert (scene.above.calls, scene.discarded) == ([], 3)
+
+
 def test_an_object_that_comes_after_the_close_is_discarded_and_one_under_way_when_reading_was_paused_is_kept() -> None:
     scene = Bare(Recorder())
     scene._paused = True

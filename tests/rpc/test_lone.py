@@ -9,10 +9,15 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
+import holdfast
+from holdfast.errors import Unavailable
+from holdfast.facts import ConnectionClosed
 from holdfast.rpc.outcall import Outcall
 from holdfast.rpc.session import EARLY_CHUNKS
-from holdfast.wire import Called, CallState, frames
+from holdfast.wire import Called, CallState, GoneAway, Replied, frames
 from holdfast.wire.lone import Lone
+from holdfast.wire.outbox import LARGE_BYTES
+from tests.rpc import test_reception
 from tests.rpc.links import Bench, turn
 from tests.rpc.test_reception import Door, waiting
 
@@ -184,3 +189,45 @@ async def test_a_server_answers_the_same() -> None:
 async def test_a_client_hears_and_says_the_same() -> None:
     gone = await both_ways(call)
     assert min(gone["receive_lone_reply"], gone["open_lone_call"]) > SEEDS
+
+
+async def test_what_a_call_that_is_alone_brings_about_is_dealt_with_before_the_read_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    svc = holdfast.Service("shop")
+    monkeypatch.setattr(test_reception, "svc", svc)
+
+    @svc.method
+    async def large() -> bytes:
+        return bytes(LARGE_BYTES)
+
+    @svc.method
+    async def fails() -> None:
+        door.session.conn.fail(frames.IDLE, "enough of this")
+
+    def read() -> None:
+        door.session.bytes_received(door.client.take_output(1 << 24))
+        door.client.receive_data(door.link.taken())
+
+    door = await Door().open()
+    door.client.events.clear()
+    for method in (b"shop.large", b"shop.fails"):
+        door.call(method)
+        asyncio.get_running_loop().call_soon(read)
+        await turn()
+    replied, gone = door.client.events
+    assert isinstance(replied, Replied)
+    assert len(replied.body) == LARGE_BYTES
+    assert isinstance(gone, GoneAway)
+    assert door.link.ended == "closed"
+    assert not door.session.conn.events
+    door.session.link_lost(None)
+    assert [fact.reason for fact in door.facts if isinstance(fact, ConnectionClosed)] == ["enough of this"]
+
+
+async def test_a_call_that_is_alone_and_that_a_closing_link_does_not_take_has_not_left() -> None:
+    bench, future = Bench(), asyncio.get_running_loop().create_future()
+    caller = bench.shake_hands()
+    bench.link.close()
+    assert caller.open_unary(Outcall(future=future, method="a.b"), b"a.b", b"", frames.RAW, 0, 1)
+    bench.lose()
+    with pytest.raises(Unavailable, match="the call had not left"):
+        await future

@@ -263,6 +263,15 @@ def test_nothing_comes_in_the_short_way_in_any_state_but_the_plainest(make: Call
         assert make("client").receive_lone_reply(frame(frames.REPLY, 0, 1)) is None
 
 
+def test_a_reply_does_not_overtake_what_came_before_it_and_waits_to_be_handled() -> None:
+    connection = plain("client")
+    assert connection.open_plain_call(CallState(), b"m", b"", 0, 0, 1)
+    feed(connection, frame(frames.PONG, 0, 0, bytes(8)))
+    assert connection.receive_lone_reply(frame(frames.REPLY, 0, 1)) is None
+    connection.events.clear()
+    assert connection.receive_lone_reply(frame(frames.REPLY, 0, 1)) is not None
+
+
 def test_a_frame_beyond_what_we_take_is_left_to_be_refused() -> None:
     narrow = msgspec.structs.replace(SMALL, frame_max_bytes=100)
     connection = opened("server", narrow)
