@@ -7,8 +7,9 @@ to it or with an error that says the truth, and it does not fail while it was pr
     and that it uses (no subset); it was connected to the rock before the call began. The method is idempotent, and the call may be
     executed twice. It has as many attempts as there are nodes, so that the rock's turn comes, and three seconds at least, of which each
     attempt has its share, and attempts beside slow ones are on. Its handler takes a tenth of a second at most, and the rock has room.
-    Nobody cancels it. While it was under way no policy said no: neither the retry budget, nor the throttle, a limit, a queue. And it did
-    not end with an answer of a handler (a bug there, a refusal), which is no failure to reach one.
+    Nobody cancels it. While it was under way no policy said no: neither the retry budget, nor the throttle, a limit, a queue, nor, where
+    no panic overrules it, the rock's breaker, which another call had tripped by giving its handler less time than it takes. And it did not
+    end with an answer of a handler (a bug there, a refusal), which is no failure to reach one.
 
 What may never happen here: an operation that ends and is not in the ledger.
 """
@@ -62,6 +63,7 @@ class Caller:
         self._drawn = drawn
         self._party = party
         self._loop = asyncio.get_running_loop()
+        self._late = False
         self._account: Account = next(each for each in truth.accounts if each.core is client._core)
         self.counted: Counter[str] = Counter()
 
@@ -90,7 +92,8 @@ class Caller:
         try:
             how = await _DO[op.what](self, op)
         except errors.HoldfastError as error:
-            held = max(account.denied_at, account.held_at) >= began_at
+            self._late = self._late or isinstance(error, errors.DeadlineExceeded)
+            held = max(account.denied_at, account.held_at) >= began_at or self._tripped()
             if promised and not held and not isinstance(error, ANSWERS):
                 self._truth.require(False, "healthy-serves", f"{op} failed with {error!r}, and {ROCK} was there all the time")
             return self._error(op, error)
@@ -113,6 +116,11 @@ class Caller:
         quiet = self._truth.world.options.stall_max_s == 0.0 and self._party.host not in ("ada", "bob")
         kind = op.what in IDEMPOTENT and op.what != "count" and not op.once and op.nap_s <= PROMISE_NAP_S
         return room and enough and quiet and kind and not alone and config.retry.beside and op.cancel_s is None
+
+    def _tripped(self) -> bool:
+        """Whether the rock is kept out because some call gave it too little time, and will be until its breaker's time is over."""
+        calm = self._party.config.balance.panic_share == 0.0
+        return calm and self._late and self._account.rock is not None and self._account.rock.gate.shut
 
     def _error(self, op: Op, error: errors.HoldfastError) -> str:
         own = isinstance(error, errors.InternalError) or (op.what == "refuse" and isinstance(error, errors.Refused))
