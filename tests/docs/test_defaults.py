@@ -96,7 +96,7 @@ def code_says() -> dict[str, object]:
     says |= {"lengths.MESSAGE_MAX_BYTES": lengths.MESSAGE_MAX_BYTES, "delimited.LINE_MAX_BYTES": delimited.LINE_MAX_BYTES}
     says |= {"framed.SEND_MAX_BYTES": framed.SEND_MAX_BYTES}
     says |= {f"TlsConfig.{name}": getattr(TlsConfig(), name) for name in ("handshake_timeout_s", "reload_s")}
-    says |= {f"trust.{name}": getattr(trust, name) for name in ("SESSIONS_MAX", "EXPIRES_SOON_S")}
+    says |= {f"trust.{name}": getattr(trust, name) for name in ("LEAKED_MAX", "SESSIONS_MAX", "EXPIRES_SOON_S")}
     says |= {"hello.HELLO_MAX_BYTES": hello.HELLO_MAX_BYTES}
     return says | {f"codes.{name}": getattr(codes, name) for name in ("MESSAGE_MAX_BYTES", "DETAILS_MAX_BYTES")}
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from holdfast.control.wheel import Wheel
 from holdfast.errors import ConfigError
 from holdfast.facts import CertificateExpiring, Fact, TlsReloaded, TlsReloadFailed
+from holdfast.net import trust
 from holdfast.net.trust import EXPIRES_SOON_S, SESSIONS_MAX, TlsConfig, TlsContexts
 from tests.control.test_wheel import FakeLoop
 from tests.net.papers import HOLDFAST, papers
@@ -293,6 +294,17 @@ def test_what_cannot_be_resumed_is_not_remembered() -> None:
     contexts.remember(("b", "b"), Finished(papers().client_contexts()))  # type: ignore[arg-type]
     contexts.remember(("c", "c"), Finished(contexts, ticket=False, version="TLSv1.2"))  # type: ignore[arg-type]
     assert [contexts.recall((name, name)) is not None for name in "abc"] == [False, False, True]
+
+
+@pytest.mark.parametrize("leaks", [True, False])
+def test_where_looking_at_a_session_leaks_it_that_is_bounded(leaks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "LEAKS", leaks)
+    contexts, place = papers().client_contexts(), ("tls://a:1", "a")
+    for _ in range(trust.LEAKED_MAX):
+        contexts.remember(place, Finished(contexts))  # type: ignore[arg-type]
+    assert contexts.recall(place) is not None
+    contexts.remember(place, Finished(contexts))  # type: ignore[arg-type]
+    assert (contexts.recall(place) is None) is leaks
 
 
 def test_remembered_sessions_are_bounded_and_gone_after_a_reload() -> None:

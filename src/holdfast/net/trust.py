@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ Clients = Literal["none", "optional", "required"]
 Side = Literal["client", "server"]
 
 SESSIONS_MAX = 256
+LEAKS = sys.version_info < (3, 12, 8) or sys.version_info[:3] == (3, 13, 0)
+"""Whether `SSLObject.session` leaks the session, about 7 KB, each time it is read (gh-116810; 3.11 is not mended any more)."""
+LEAKED_MAX = 1000
+"""So many sessions a client reads where that leaks: 7 MB. After that it resumes no more, which costs a millisecond for each connection."""
 EXPIRES_SOON_S = 14 * 86400.0
 TOLD_EVERY_S = 86400.0
 CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -106,6 +111,7 @@ class TlsContexts:
         self._emit = emit
         self._wall_s = wall_s
         self._sessions: OrderedDict[tuple[str, str], tuple[ssl.SSLSession, float]] = OrderedDict()  # and when its certificate ends
+        self._leaked = 0
         self._timer: Timer | None = None
         self._told_at = self._look_at = 0.0
         self._seen = _dates(config)
@@ -175,6 +181,10 @@ class TlsContexts:
 
     def remember(self, place: tuple[str, str], sslobj: ssl.SSLObject) -> None:
         """Keep the session of a connection for the next one to the same place, if the server gave one to come back with."""
+        if LEAKS:
+            if self._leaked >= LEAKED_MAX:
+                return
+            self._leaked += 1
         session = sslobj.session
         if session is None or not (session.has_ticket or sslobj.version() == "TLSv1.2") or sslobj.context is not self.current:
             return
