@@ -26,6 +26,7 @@ from aiohttp import web as aio
 from holdfast.errors import ConfigError
 from holdfast.sim import World, WorldOptions, run_world
 from holdfast.sim.loop import SimLoop, SimTask
+from holdfast.sim.world import COLLECT_EVERY
 from tests.sim.bugs import Swallowed, everything, wait_for_swallows
 from tests.sim.stages import CALM, dialled, kinds, listening, play, run
 
@@ -106,6 +107,32 @@ def test_a_world_leaves_nothing_behind() -> None:
     ]
     assert (loops, tasks) == ([], [])
     del world
+    assert gone() is None
+
+
+def test_what_was_held_when_a_world_ended_is_let_go_some_worlds_later() -> None:
+    """The collector finds nothing to do by itself: what was frozen with a world counts as being as old as the interpreter."""
+
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    held: list[Circle] = []
+
+    async def scenario(world: World) -> None:
+        held.append(Circle())
+
+    async def nothing(world: World) -> None:
+        pass
+
+    World(0).run(scenario)
+    gone = weakref.ref(held.pop())
+    gc.disable()
+    try:
+        for _ in range(COLLECT_EVERY):
+            World(0).run(nothing)
+    finally:
+        gc.enable()
     assert gone() is None
 
 

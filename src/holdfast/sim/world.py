@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import traceback
 import warnings
@@ -58,8 +59,14 @@ AT_ONCE_S = 0.02
 
 EVENTS_TOLD = 20
 
+COLLECT_EVERY = 32
+"""Worlds of this process after which everything is looked through. A world parts its circles when it ends, but not those that go through
+what is still held then, such as its outcome; frozen with all else, they would stay for ever."""
+
 Who = Host | str
 Scenario = Callable[["World"], Awaitable[object]]
+
+_worlds = itertools.count(1)
 
 
 class WorldRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,6 +314,8 @@ class World:
         """Inside, this world is what Python's clocks, sockets and dice belong to, and the garbage collector runs only when it says so."""
         was_on = gc.isenabled()
         gc.disable()
+        if next(_worlds) % COLLECT_EVERY == 0:
+            gc.collect()
         gc.freeze()  # what exists already is not ours to look through again and again
         try:
             with Patches(self._engine):
