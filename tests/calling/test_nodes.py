@@ -12,6 +12,7 @@ import pytest
 
 import holdfast
 from holdfast.balance.balancer import BalanceConfig
+from holdfast.balance.eject import EjectConfig
 from holdfast.balance.endpoint import Endpoint
 from holdfast.balance.members import MembersConfig
 from holdfast.errors import DeadlineExceeded, HoldfastError, InternalError, NotFound, OutcomeUnknown, Overloaded, Unavailable
@@ -365,6 +366,37 @@ async def test_the_time_it_takes_to_connect_is_no_latency_of_the_node() -> None:
             asyncio.get_running_loop().call_later(1.5, opened.set_result, None)
             assert await here.client.using(**view).call("shop.get", returns=str) == "get at memory://a"
             assert here.node(AB[0]).cost == pytest.approx(0.004)
+
+
+@exactly
+async def test_the_time_for_which_a_call_waits_for_a_node_is_no_latency_of_the_node() -> None:
+    for view in VIEWS:
+        async with town(AB, config=holdfast.ClientConfig(balance=BalanceConfig(panic_share=0.0))) as here:
+            for key in AB:
+                here.say(key, serving=False)
+            await here.until(0.1)
+            calling = await spawn(here.client.using(wait_for_ready=True, **view).call("shop.put", returns=str))
+            await here.until(1.6)
+            here.say(AB[0])
+            assert await calling == "put at memory://a"
+            assert here.node(AB[0]).cost == pytest.approx(0.004)
+
+
+@exactly
+async def test_a_node_whose_ejection_is_over_takes_calls_again_though_nobody_called_meanwhile() -> None:
+    eject = EjectConfig(interval_s=1.0, base_s=2.0, failures_min=2)
+    config = holdfast.ClientConfig(eject=eject, breaker=BreakerConfig(mode="off"), balance=BalanceConfig(picker="round_robin"))
+    async with town((*AB, "memory://c"), config=config, attempts=1) as here:
+        here.how[AB[0]] = "broken"
+        for _ in range(90):
+            await told(here.client.call("shop.put"))
+        node = here.node(AB[0])
+        await here.until(1.5)
+        assert node.ejected_until
+        assert node not in here.core.ready
+        await here.until(1.5 + 2.0 + 1.0)
+        assert not node.ejected_until
+        assert node in here.core.ready
 
 
 @exactly
