@@ -31,3 +31,9 @@ def test_a_stream_is_kept_and_without_a_seed_differs_from_run_to_run() -> None:
     streams = Streams()
     assert streams.stream("a") is streams.stream("a")
     assert streams.stream("a").getrandbits(64) != Streams().stream("a").getrandbits(64)
+
+
+def test_without_a_seed_all_streams_are_one_for_each_costs_more_than_a_call() -> None:
+    streams = Streams()
+    assert streams.stream("a") is streams.stream("b")
+    assert Streams(0).stream("a") is not Streams(0).stream("b")

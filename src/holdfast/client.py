@@ -41,6 +41,7 @@ from .wire import Status as Status  # for users: what a client and its views han
 from .wire import Trailers as Trailers
 
 T = TypeVar("T")
+_DEFAULTS = ClientConfig()
 
 Metadata = Mapping[str, str] | None
 
@@ -325,7 +326,7 @@ class Client:
             body = codec.encode_args(rest, named)
             request = core.request(method, body, deadline_at, core.beside(metadata), self._options, plan)
             reply = await core.until_settled(request, core.handler(request))
-            return *reply.stream, codec.decode_item_out
+            return *reply.stream, codec.decode_item_out, codec.bytes_to_item_out
 
         def abandon(method: str) -> None:
             if self._parent is not None or self._core_ is not None:
@@ -369,7 +370,7 @@ def connect(
         network, clock, seed: for tests and simulation.
     Raises: ConfigError that says what to write.
     """
-    config = config if config is not None else ClientConfig()
+    config = config if config is not None else _DEFAULTS
     source = Source(addresses, tls, insecure=insecure, resolve=config.resolve)
     if attempts < 1:
         raise ConfigError(f"attempts={attempts} must be at least 1")

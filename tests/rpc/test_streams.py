@@ -12,7 +12,7 @@ import pytest
 
 import holdfast
 from holdfast.errors import Unavailable
-from holdfast.rpc.streams import PORTION_BYTES, ItemBuffer, Stream, send_items
+from holdfast.rpc.streams import PORTION_BYTES, ItemBuffer, Opened, Stream, send_items
 from holdfast.wire import ByteBudget, CallState, ItemReceived, Settings
 from holdfast.wire.inbox import Inbox
 from holdfast.wire.outbox import Outbox
@@ -205,10 +205,10 @@ def stream_of(
         closed.append("closed")
         buffer.clear(call)
 
-    async def open_stream() -> tuple[CallState, ItemBuffer, Callable[[], None], Callable[[bytes, bool], bytes]]:
+    async def open_stream() -> Opened[bytes]:
         if gate is not None:
             await gate
-        return call, buffer, close, decode
+        return call, buffer, close, decode, lambda body: decode(body, False)
 
     return Stream("shop.watch", open_stream, closed.append)
 

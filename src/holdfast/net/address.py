@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Literal, NoReturn, cast, get_args
 
 import msgspec
@@ -26,6 +27,9 @@ UNIX_PATH_MAX_BYTES = 103
 
 ADDRESS_MAX_CHARS = 300
 """A host name has 253."""
+
+PARSED_MAX = 256
+"""Addresses that are remembered as read: a process reads the same few again for every connection."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?", re.ASCII)
@@ -60,6 +64,7 @@ class Address(msgspec.Struct, frozen=True):
         return self.scheme in ("unix", "memory") or is_loopback(self.host)
 
 
+@lru_cache(maxsize=PARSED_MAX)
 def is_loopback(host: str) -> bool:
     """Whether `host` is `localhost` or a loopback literal, in any of its spellings."""
     if host.rstrip(".") == "localhost":
@@ -86,7 +91,11 @@ def parse_address(text: str) -> Address:
 
     Raises: ConfigError that quotes the text and says what to write instead.
     """
-    text = text.strip()
+    return _parse(text.strip())
+
+
+@lru_cache(maxsize=PARSED_MAX)
+def _parse(text: str) -> Address:
     if len(text) > ADDRESS_MAX_CHARS:
         _refuse(text, f"it has {len(text)} characters, and no address has more than {ADDRESS_MAX_CHARS}")
     scheme, separator, rest = text.partition("://")

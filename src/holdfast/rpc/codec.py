@@ -53,6 +53,7 @@ class MethodCodec:
             all calls: they save a function each, and raise MISFITS, which `argument_error` and `blame_result(error)` put into words. The
             first gives a Struct; `result_to_bytes` takes raw results too.
         encode_item_out(value) / decode_item_out(body, raw): the stream to the caller. Raises: BadReply.
+        bytes_to_item_out(body): as bytes_to_result, for an item; what `decode_item_out` says of the same body are the words.
         encode_item_in(value) / decode_item_in(body, raw): the stream to the server. Raises: InvalidArgument.
         raw_args, raw_result, raw_item_out, raw_item_in: whether what the encoder gives is raw; `raw` of a decoder is the flag that came
             with the bytes, because the peer may know another version of the contract.
@@ -65,6 +66,7 @@ class MethodCodec:
     __slots__ = (
         "blame_result",
         "bytes_to_args",
+        "bytes_to_item_out",
         "bytes_to_result",
         "contract",
         "decode_args",
@@ -110,7 +112,8 @@ class MethodCodec:
         self.result_to_bytes = self.encode_result if self.raw_result else _encode
         self.blame_result = bad_result
         self.encode_item_out = _make_encoder(contract.item_out, bad_item)
-        self.decode_item_out = _make_decoder(contract.item_out, bad_item)
+        self.bytes_to_item_out = _reader_of(contract.item_out)
+        self.decode_item_out = _make_decoder(contract.item_out, bad_item, self.bytes_to_item_out)
         self.encode_item_in = _make_checked_encoder(contract.item_in, bad_input)
         self.decode_item_in = _make_decoder(contract.item_in, bad_input)
 

@@ -19,10 +19,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import HoldfastError
 from ..wire import CallState, Connection, ItemReceived
+from .validation import MISFITS
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+
+Opened = tuple[CallState, "ItemBuffer", Callable[[], None], Callable[[bytes, bool], T_co], Callable[[bytes], T_co]]
+"""What a stream that was opened has: its call, where its items arrive, how to end it, how to decode an item, and one that is not raw."""
 
 EARLY_CHUNKS = 512
 """With so many chunks waiting (256 items) they are written before the turn is over: the peer reads them while we make more."""
@@ -221,17 +225,31 @@ class Stream(Generic[T_co]):
     cancelled by its finaliser, with a ResourceWarning.
     """
 
-    __slots__ = ("__weakref__", "_abandon", "_buffer", "_call", "_close", "_decode", "_loop", "_method", "_open", "_opening", "_over")
+    __slots__ = (
+        "__weakref__",
+        "_abandon",
+        "_buffer",
+        "_call",
+        "_close",
+        "_decode",
+        "_loop",
+        "_method",
+        "_open",
+        "_opening",
+        "_over",
+        "_read",
+    )
 
     def __init__(
         self,
         method: str,
-        open_stream: Callable[[], Awaitable[tuple[CallState, ItemBuffer, Callable[[], None], Callable[[bytes, bool], T_co]]]],
+        open_stream: Callable[[], Awaitable[Opened[T_co]]],
         abandon: Callable[[str], None],
     ) -> None:
         self._method = method
         self._open = open_stream
         self._decode: Callable[[bytes, bool], T_co] = _not_open
+        self._read: Callable[[bytes], T_co] = _not_open
         self._abandon = abandon
         self._call: CallState | None = None
         self._buffer: ItemBuffer | None = None
@@ -262,6 +280,12 @@ class Stream(Generic[T_co]):
             buffer.read_bytes += item.cost
             if buffer.read_bytes >= PORTION_BYTES or not items or buffer.inbox.credit * 2 < buffer.inbox.window:
                 buffer.give_back(item.call)
+        if not item.raw:
+            try:
+                read = self._read
+                return read(item.body)
+            except MISFITS:
+                pass  # the longer way says what is wrong
         try:
             return self._decode(item.body, item.raw)
         except BaseException:
@@ -293,7 +317,7 @@ class Stream(Generic[T_co]):
             raise RuntimeError("two tasks read one stream; let one read and hand the items on")
         self._opening = True
         try:
-            self._call, self._buffer, self._close, self._decode = await self._open()
+            self._call, self._buffer, self._close, self._decode, self._read = await self._open()
         finally:
             self._opening = False
         self._loop = asyncio.get_running_loop()
@@ -337,5 +361,5 @@ class RequestStream(Generic[T]):
         return self._decode(item.body, item.raw)
 
 
-def _not_open(body: bytes, raw: bool) -> Any:
+def _not_open(body: bytes, raw: bool = False) -> Any:
     raise RuntimeError("a stream that was not opened has no items")
