@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import holdfast
+from holdfast.balance.balancer import Balancer
 from holdfast.policy.limit import Limiter, Slots
 from tests.sim.spine.judging import held_by
 
@@ -48,6 +49,16 @@ def unheard(client: holdfast.Client, clock: Any, since: float) -> list[str]:
     return found
 
 
+def misplaced(balancer: Balancer, now: float) -> Iterator[str]:
+    """The nodes that are in the list and should not be, or should be and are not; nothing while time alone changes that."""
+    if now >= balancer.wake_at:
+        return
+    for node in balancer.nodes.values():
+        wanted = balancer._is_connected(node) if balancer.panicking else balancer._is_usable(node, now)
+        if wanted != (node in balancer.ready):
+            yield f"{node.key} is {'not ' if wanted else ''}in the list, and should{'' if wanted else ' not'} be"
+
+
 def held_by_policies(core: Any) -> Iterator[str]:
     """What the machines of a client hold, when there is no call."""
     for node in core.balancer.nodes.values():
@@ -71,7 +82,8 @@ def _held(name: str, slots: Slots) -> Iterator[str]:
 
 
 def overdrawn_policies(core: Any) -> Iterator[str]:
-    """What is below zero in the machines of a client, or above what there is."""
+    """What is below zero in the machines of a client, or above what there is, or does not agree."""
+    yield from misplaced(core.balancer, core.now())
     for node in core.balancer.nodes.values():
         if node.pending < 0:
             yield f"{node.pending} attempts pending at {node.key}"

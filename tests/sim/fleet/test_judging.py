@@ -10,7 +10,7 @@ from holdfast.sim import World
 from holdfast.wire import Settings
 from tests.sim.stages import play
 
-from .judging import unheard
+from .judging import misplaced, unheard
 from .town import CALM, start
 
 svc = holdfast.Service("t")
@@ -42,6 +42,28 @@ def test_a_connection_to_a_node_that_died_and_came_back_is_unheard_until_it_is_g
                 await asyncio.sleep(3.0)
                 assert unheard(client, process.clock, died_at) == []
                 assert len(client._core.balancer.ready) == 2, "one has answered, the other was connected to anew"
+
+        await world.host("ada").start(main)
+
+    play(scenario, **CALM)
+
+
+def test_a_node_that_is_missing_in_the_list_is_seen_and_one_that_should_not_be_there() -> None:
+    async def scenario(world: World) -> None:
+        url = start(world, svc, "n0", "n1")
+
+        async def main() -> None:
+            async with holdfast.connect(url, seed=1, insecure=True) as client:
+                await client.ready()
+                await asyncio.sleep(0.3)
+                balancer, now = client._core.balancer, client._core.now()
+                assert list(misplaced(balancer, now)) == []
+                lost = balancer.ready.pop()
+                assert list(misplaced(balancer, now)) == [f"{lost.key} is not in the list, and should be"]
+                balancer.ready.append(lost)
+                lost.serving = False
+                assert list(misplaced(balancer, now)) == [f"{lost.key} is in the list, and should not be"]
+                lost.serving = True
 
         await world.host("ada").start(main)
 

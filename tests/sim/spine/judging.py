@@ -81,6 +81,11 @@ def left_in_process(process: Any, wheel: Any) -> list[str]:
         found.append(f"tasks {tasks}")
     if wheel is not None and len(wheel):
         found.append(f"{len(wheel)} timers of the wheel")
+    loop: Any = asyncio.get_running_loop()
+    timers = sorted(getattr(each._callback, "__qualname__", repr(each._callback)) for each in loop._scheduled if not each.cancelled())
+    timers = [each for each in timers if "Wheel._wake" not in each]  # an empty wheel has its alarm on for a while, and finds nothing
+    if timers:
+        found.append(f"timers of the loop {timers}")
     sockets = sorted(type(file).__name__ for file in process.files.values())
     if sockets:
         found.append(f"descriptors {sockets}")

@@ -1,14 +1,16 @@
-"""The order of a world: who hangs, and who is only slow."""
+"""The order of a world: who hangs, and who is only slow; what is left of whom."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from holdfast.sim import World
 from tests.sim.stages import play
 from tests.sim.staging import HANG_S, hanging
 
+from .judging import left_in_process
 from .truth import Truth
 
 
@@ -53,3 +55,18 @@ def test_what_moved_once_and_then_no_more_hangs() -> None:
     late, told_at = waited_for(stuck)
     assert late == 1
     assert told_at < 2 * HANG_S + 1
+
+
+def test_a_timer_that_outlives_its_owner_is_left() -> None:
+    async def scenario(world: World) -> None:
+        async def main() -> None:
+            process: Any = world._engine.current
+            assert left_in_process(process, None) == []
+            timer = asyncio.get_running_loop().call_later(100.0, print)
+            assert left_in_process(process, None) == ["timers of the loop ['print']"]
+            timer.cancel()
+            assert left_in_process(process, None) == []
+
+        await world.host("ada").start(main)
+
+    play(scenario)
