@@ -13,6 +13,7 @@ import gc
 import inspect
 import itertools
 import os
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ import uvloop
 
 SETTLE_TURNS = 50
 """Loop turns a test's leftovers have to finish in. Closing a transport takes two or three."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script: the programs of tests would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -115,5 +116,5 @@ def test_ctrl_c_ends_it_with_what_was_found_and_130() -> None:
         said = process.out.rest()
         assert said[0].startswith("fails_now_and_then: ")
         assert " of 100000000 worlds" in said[0]
-        assert any(line.startswith("FAIL seed 3") for line in said)
+        assert any(re.match(r"FAIL seed \d*3\b", line) for line in said), "whichever worker was first"
         assert process.err.rest()[-1] == "interrupted; nothing was shrunk"

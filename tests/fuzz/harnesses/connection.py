@@ -355,9 +355,6 @@ class Run:
 
     def take(self, limit_bytes: int) -> None:
         conn = self.conn
-        if not self.agreed and conn.remote is not None and conn.state in ("OPEN", "ERROR"):
-            self.agreed = True
-            self.judge.agree(conn.remote.frame_max_bytes, conn.checked)
         pending = conn.output_pending
         in_chunks = conn.outbox.special or len(self.log) % 2 == 1  # as a session takes it, and sometimes without need
         data = b"".join(conn.take_chunks(limit_bytes)) if in_chunks else conn.take_output(limit_bytes)
@@ -367,6 +364,10 @@ class Run:
             self.handle()
 
     def say(self, data: bytes) -> None:
+        conn = self.conn
+        if not self.agreed and conn.remote is not None and conn.state in ("OPEN", "ERROR"):
+            self.agreed = True
+            self.judge.agree(conn.remote.frame_max_bytes, conn.checked)
         self.said_bytes += len(data)
         if self.whole:
             self.judge.see(data)
