@@ -54,6 +54,13 @@ def test_a_method_by_name_is_made_once_per_type_and_not_kept_for_ever(monkeypatc
         methods.find(known, "shop.nothing", int)
 
 
+def test_what_a_method_by_name_needs_is_made_once_for_all_clients() -> None:
+    one, other = (Methods().find(catalogue(), "shop.price", int) for _ in range(2))
+    assert one is not other
+    assert one.codec is other.codec
+    assert Methods().find(catalogue(), "shop.price", float).codec is not one.codec
+
+
 def test_binding_gives_a_stub_per_method() -> None:
     class Shop(Protocol):
         async def price(self, sku: str) -> int: ...

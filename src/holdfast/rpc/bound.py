@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +25,8 @@ METHODS_MAX = 4096
 CONTRACTS_MAX = 256
 FITS_MAX = 64
 METADATA_MAX_BYTES = 2**16 - 1
+
+T = TypeVar("T")
 
 
 class BoundMethod:
@@ -86,13 +88,25 @@ class Methods:
             entry = catalogue.find(name)
             if entry is None:
                 raise no_method(catalogue, name)
-            found = BoundMethod(entry.contract(returns))
+            codec = _named.get(key) if key is not None else None
+            if codec is None:
+                codec = MethodCodec(entry.contract(returns))
+            found = BoundMethod(codec.contract, codec)
             found.compared_with, found.idempotent = catalogue, entry.idempotent
             if key is not None:
-                if len(self._made) >= METHODS_MAX:
-                    self._made.clear()
-                self._made[key] = found
+                _keep(_named, key, codec)
+                _keep(self._made, key, found)
         return found
+
+
+_named: dict[tuple[bytes, str, Any], MethodCodec] = {}
+"""What methods called by name need, the same for every client of servers with that catalogue: to make it takes most of a millisecond."""
+
+
+def _keep(made: dict[tuple[bytes, str, Any], T], key: tuple[bytes, str, Any], value: T) -> None:
+    if len(made) >= METHODS_MAX and key not in made:
+        made.clear()
+    made[key] = value
 
 
 class Bound:
