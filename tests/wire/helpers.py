@@ -196,3 +196,15 @@ class Pair:
                 twin = sender.calls.get(call_id)
                 if call.flow is not None and call.flow.receiving and twin is not None and twin.flow is not None:
                     assert twin.flow.send_credit == call.flow.receive_credit
+
+
+def with_calls(role: Role) -> Connection:
+    """An open machine in which calls 1 to 3 have begun: one plain, one with streams, one of which a part has come or is to go."""
+    connection = opened(role)
+    if role == "server":
+        half = frame(frames.CALL, frames.MORE, 3, (100).to_bytes(4) + bytes(14) + b"half")
+        feed(connection, call_frame(1) + call_frame(2, flags=frames.STREAM) + half)
+    else:
+        for sends, takes, size in ((False, False, 0), (True, True, 0), (True, False, 5000)):
+            connection.open_call(CallState(), b"m", bytes(size), True, 0, 1, sends_items=sends, takes_items=takes)
+    return connection

@@ -8,24 +8,19 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from holdfast.wire import CallState, Connection, Errored, frames
+from holdfast.wire import Connection, Errored, frames
 from holdfast.wire.machine import Role
 from holdfast.wire.settings import encode_settings
-from tests.wire.helpers import SMALL, call_frame, describe, feed, frame, machine, opened
+from tests.wire.helpers import SMALL, describe, feed, frame, machine, with_calls
 
 ROLES: list[Role] = ["client", "server"]
 
 
 def busy(role: Role) -> Connection:
     """An open machine with a call in each state that outlives a frame."""
-    connection = opened(role)
+    connection = with_calls(role)
     if role == "server":
-        half = frame(frames.CALL, frames.MORE, 3, (100).to_bytes(4) + bytes(14) + b"half")
-        feed(connection, call_frame(1) + call_frame(2, flags=frames.STREAM) + half)
         connection.send_item(next(iter(connection.calls.values())), bytes(5000), True)
-    else:
-        for sends, takes, size in ((False, False, 0), (True, True, 0), (True, False, 5000)):
-            connection.open_call(CallState(), b"m", bytes(size), True, 0, 1, sends_items=sends, takes_items=takes)
     connection.events.clear()
     connection.take_output(1000)
     return connection

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from holdfast.errors import InvalidArgument
 from holdfast.wire import Called, CallState, Connection, Event, IncomingCall, frames
 from holdfast.wire.machine import Role
-from tests.wire.helpers import SMALL, call_frame, describe, feed, frame, machine, opened
+from tests.wire.helpers import SMALL, call_frame, describe, feed, frame, machine, opened, with_calls
 
 WIDE = msgspec.structs.replace(SMALL, frame_max_bytes=64 * 1024, message_max_bytes=64 * 1024)
 CHECKED = msgspec.structs.replace(WIDE, features=(frames.CHECKED,))
@@ -62,13 +62,7 @@ def checked(role: Role) -> Connection:
 
 def busy(role: Role) -> Connection:
     """Calls 1 to 3 are open: one plain, one with streams, one of which a part has come or gone."""
-    connection = opened(role)
-    if role == "server":
-        half = frame(frames.CALL, frames.MORE, 3, (100).to_bytes(4) + bytes(14) + b"half")
-        feed(connection, call_frame(1) + call_frame(2, flags=frames.STREAM) + half)
-    else:
-        for sends, takes, size in ((False, False, 0), (True, True, 0), (True, False, 5000)):
-            connection.open_call(CallState(), b"m", bytes(size), True, 0, 1, sends_items=sends, takes_items=takes)
+    connection = with_calls(role)
     connection.events.clear()
     connection.take_output(1000)
     return connection

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -31,7 +32,7 @@ from ..handler import Attempt, Handler, Reply, Request, maybe_executed
 from .classify import CANCELLED, OK, SUPERSEDED, Outcome, classify, why_not_again
 from .deadline import attempt_until
 from .hedge import Hedges
-from .trial import begin_trial, end_trial
+from .trial import begin_trial, end_trial, when_judged
 
 Told = Reply | HoldfastError
 """How an attempt of its own task ended: what it failed with is returned, for it may be that nobody wants to know any more."""
@@ -182,7 +183,7 @@ class Retrier:
             except HoldfastError as error:
                 failed = error
             else:
-                self._took_on(request, now, reply)
+                when_judged(reply, functools.partial(self.took, request, now))
                 end_trial(request, trial, self._now(), None)
                 return reply
             self.took(request, now, classify(failed))
@@ -210,7 +211,7 @@ class Retrier:
             except HoldfastError as another:
                 error = another
             else:
-                self._took_on(request, now, reply)
+                when_judged(reply, functools.partial(self.took, request, now))
                 end_trial(request, trial, self._now(), None)
                 return reply
             self.took(request, now, classify(error))
@@ -409,13 +410,6 @@ class Retrier:
         task = self._spawn(attempt())
         call.unsent = task.cancelling() > 0  # whoever owns the tasks is closed
         return task
-
-    def _took_on(self, request: Request, began: float, reply: Reply) -> None:
-        """An attempt was answered, or is a stream that was opened: of that it is not known yet whether somebody took it on."""
-        if reply.judged is None:
-            self.took(request, began, OK)
-        else:
-            reply.judged.tell(lambda outcome: self.took(request, began, outcome))
 
     def took(self, request: Request, began: float, outcome: Outcome) -> None:
         """An attempt is over: what that says of how long its method takes."""

@@ -28,7 +28,8 @@ from ..clock import Rng
 from ..errors import ConfigError, HoldfastError
 from ..facts import CallHeldBack, Emit
 from ..handler import Handler, Layer, Mode, Reply, Request, held_back
-from .classify import CANCELLED, NOT_TAKEN, OK, Outcome, classify
+from .classify import CANCELLED, Outcome, classify
+from .trial import when_judged
 
 SLOTS = 12
 
@@ -219,22 +220,16 @@ async def counted(throttle: Throttle, now: Callable[[], float], sending: Awaitab
 
     Raises: as `sending`. Cancel: counts as asked and not accepted.
     """
-    outcome: Outcome | None = NOT_TAKEN  # whatever else is raised here tells nothing of the servers
     try:
         reply = await sending
-        outcome = OK if reply.judged is None else None
-        if reply.judged is not None:
-            reply.judged.tell(lambda outcome: throttle.record(outcome, now()))
-        return reply
     except HoldfastError as error:
-        outcome = classify(error)
+        throttle.record(classify(error), now())
         raise
     except asyncio.CancelledError:
-        outcome = CANCELLED
+        throttle.record(CANCELLED, now())
         raise
-    finally:
-        if outcome is not None:
-            throttle.record(outcome, now())
+    when_judged(reply, lambda outcome: throttle.record(outcome, now()))
+    return reply
 
 
 def throttle_layer(throttle: Throttle, now: Callable[[], float], rng: Rng, emit: Emit) -> Layer:

@@ -5,8 +5,11 @@ Owns: the two moments, for whoever sends attempts. What may never happen here: a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import HoldfastError
-from ..handler import Attempt, AttemptRecord, Request
+from ..handler import Attempt, AttemptRecord, Reply, Request
+from .classify import OK, Outcome
 
 
 def begin_trial(request: Request, kind: Attempt, now: float, backoff_s: float = 0.0) -> AttemptRecord | None:
@@ -30,3 +33,11 @@ def end_trial(request: Request, trial: AttemptRecord | None, now: float, error: 
     if error is not None:
         trial.executed = error.executed
         trial.message = str(error)
+
+
+def when_judged(reply: Reply, tell: Callable[[Outcome], None]) -> None:
+    """Tell what a server made of an attempt: now, if it was answered; of a stream that was opened, as soon as that is known."""
+    if reply.judged is None:
+        tell(OK)
+    else:
+        reply.judged.tell(tell)
