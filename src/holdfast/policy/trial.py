@@ -1,6 +1,7 @@
-"""What a call's record says of one attempt: begun when it is sent, completed when it is over.
+"""What a call's record says of one attempt: begun when it is sent, completed when it is over; and when it is known what came of it.
 
-Owns: the two moments, for whoever sends attempts. What may never happen here: a record of a call that nobody will ask about.
+Owns: these moments, for whoever sends attempts or learns from them. What may never happen here: a record of a call that nobody will ask
+about.
 """
 
 from __future__ import annotations
