@@ -5,6 +5,7 @@ Owns pinning, start and end of children, and everything read from /proc. What ma
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import pathlib
@@ -21,44 +22,77 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROC = pathlib.Path("/proc")
 END_S = 10.0
 SPIN_TURNS = 400_000
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 
 # ------------------------------------------------------------------------------------------------------- starting and ending
 
 
-def pinned(core: int) -> Callable[[], None] | None:
-    """Return what a child runs first: it keeps to one core, where there are several."""
+_children: set[subprocess.Popen[str]] = set()
+"""All that were started and not ended yet: an interrupt can come between a start and the line that keeps its result."""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is over: a child made half-way would have nobody who ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def settled(core: int) -> Callable[[], None]:
+    """Return what a child runs first: it keeps to one core, where there are several, and may be interrupted."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return (lambda: os.sched_setaffinity(0, {cores[core % len(cores)]})) if len(cores) > 1 else None
+
+    def settle() -> None:
+        if len(cores) > 1:
+            os.sched_setaffinity(0, {cores[core % len(cores)]})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+
+    return settle
 
 
 def start(*command: str, core: int) -> subprocess.Popen[str]:
     """Start a child with pipes, on that core, in a group of its own: a Ctrl-C is for the run, which ends its children itself."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
-        preexec_fn=pinned(core),
-        start_new_session=True,
-    )
+    with uninterrupted():
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
+            preexec_fn=settled(core),
+            start_new_session=True,
+        )
+        _children.add(child)
+    return child
 
 
 def end(child: subprocess.Popen[str]) -> None:
     """End a child and whatever it started: politely, then not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            pass  # the whole group is gone already
-        try:
-            child.wait(END_S)
-        except subprocess.TimeoutExpired:
-            continue
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            pipe.close()
+    with uninterrupted():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(child.pid, number)
+            except ProcessLookupError:
+                pass  # the whole group is gone already
+            try:
+                child.wait(END_S)
+            except subprocess.TimeoutExpired:
+                continue
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+        _children.discard(child)
+
+
+@atexit.register
+def end_all() -> None:
+    """End what an interrupt left without an owner."""
+    for child in tuple(_children):
+        end(child)
 
 
 def said(child: subprocess.Popen[str]) -> dict[str, Any]:

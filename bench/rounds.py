@@ -23,6 +23,7 @@ from bench.processes import (
     ServerFailed,
     WrongReply,
     end,
+    end_all,
     family,
     one_round,
     said,
@@ -112,31 +113,38 @@ def measure(plan: Plan, record: Record) -> None:
     """Run all rounds, adding to the record as they go. Raises: WrongReply; and what stops holdfast or the yardstick."""
     total = [cell for number in range(1, plan.rounds + 1) for cell in cells(plan, number)]
     clock = Progress(len(total), plan.seconds, plan.tell)
-    for number in range(1, plan.rounds + 1):
-        servers = Servers(plan.pythons)
+    try:
+        for number in range(1, plan.rounds + 1):
+            servers = Servers(plan.pythons)
+            try:
+                one_of_the_rounds(plan, record, servers, clock, number)
+            finally:
+                servers.close()
+    except KeyboardInterrupt:
+        record.interrupted = True
+    finally:
+        end_all()
+
+
+def one_of_the_rounds(plan: Plan, record: Record, servers: Servers, clock: Progress, number: int) -> None:
+    """Measure every side of every workload once."""
+    for workload, side in cells(plan, number):
+        head = f"round {number}/{plan.rounds}  {workload.key:15} {side.name:26}"
+        if side.peer in record.missing:
+            clock.passed()
+            continue
         try:
-            for workload, side in cells(plan, number):
-                head = f"round {number}/{plan.rounds}  {workload.key:15} {side.name:26}"
-                if side.peer in record.missing:
-                    clock.passed()
-                    continue
-                try:
-                    figures = sample(plan, servers, workload, side)
-                except WrongReply as error:
-                    raise WrongReply(f"{workload.key}, {side.name}: {error}") from error
-                except (ClientFailed, ServerFailed) as error:
-                    if side.peer in (OURS, YARDSTICK):
-                        raise type(error)(f"{workload.key}, {side.name}: {error}") from error
-                    record.missing[side.peer] = str(error)
-                    clock.done(f"{head} left out from here on: {error}")
-                    continue
-                record.samples.append(Sample(number, workload.key, side.name, rounded(figures)))
-                clock.done(f"{head} {in_short(workload, figures)}")
-        except KeyboardInterrupt:
-            record.interrupted = True
-            return
-        finally:
-            servers.close()
+            figures = sample(plan, servers, workload, side)
+        except WrongReply as error:
+            raise WrongReply(f"{workload.key}, {side.name}: {error}") from error
+        except (ClientFailed, ServerFailed) as error:
+            if side.peer in (OURS, YARDSTICK):
+                raise type(error)(f"{workload.key}, {side.name}: {error}") from error
+            record.missing[side.peer] = str(error)
+            clock.done(f"{head} left out from here on: {error}")
+            continue
+        record.samples.append(Sample(number, workload.key, side.name, rounded(figures)))
+        clock.done(f"{head} {in_short(workload, figures)}")
 
 
 def sample(plan: Plan, servers: Servers, workload: Workload, side: Side) -> dict[str, float | None]:
