@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from holdfast.clock import Streams, SystemClock
+from holdfast.clock import Streams, SystemClock, streams_for
 
 
 @pytest.mark.both_loops
@@ -37,3 +37,23 @@ def test_without_a_seed_all_streams_are_one_for_each_costs_more_than_a_call() ->
     streams = Streams()
     assert streams.stream("a") is streams.stream("b")
     assert Streams(0).stream("a") is not Streams(0).stream("b")
+
+
+def test_a_secret_is_not_drawn_from_the_dice_that_others_see_and_repeats_with_a_seed() -> None:
+    streams = Streams()
+    state = streams.stream("a").getstate()
+    assert streams.secret("instance").getrandbits(64) != streams.secret("instance").getrandbits(64)
+    assert streams.stream("a").getstate() == state
+    assert Streams(7).secret("instance").getrandbits(64) == Streams(7).secret("instance").getrandbits(64)
+
+
+def test_without_a_seed_all_who_are_on_one_loop_have_the_same_streams() -> None:
+    here, there = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        assert streams_for(None, here) is streams_for(None, here)
+        assert streams_for(None, here) is not streams_for(None, there)
+        assert streams_for(7, here) is not streams_for(7, here)
+        assert streams_for(7, here).stream("a").random() == Streams(7).stream("a").random()
+    finally:
+        here.close()
+        there.close()

@@ -19,7 +19,7 @@ from .calling.core import UNSET, Core
 from .calling.nodes import NodeStatus as NodeStatus  # for users, as below
 from .calling.path import unary
 from .calling.sources import Source
-from .clock import Clock, Streams, SystemClock, wall_s
+from .clock import Clock, SystemClock, streams_for, wall_s
 from .config import ClientConfig
 from .context import CURRENT
 from .control.wheel import Wheel
@@ -42,8 +42,29 @@ from .wire import Trailers as Trailers
 
 T = TypeVar("T")
 _DEFAULTS = ClientConfig()
+_CLOCK = SystemClock()
 
 Metadata = Mapping[str, str] | None
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What `connect` was told: all that a core is made of, when the client is entered."""
+
+    source: Source
+    config: ClientConfig
+    clock: Clock
+    seed: int | None
+    emit: Emit
+    network: Network | None
+
+    def core(self) -> Core:
+        """Make the core, on the running loop. Raises: what an edit of the stack raises."""
+        rng = streams_for(self.seed, asyncio.get_running_loop())
+        return Core(self.source.resolver, self.config, self.clock, rng, self.emit, self._network)
+
+    def _network(self, spawn: Callable[..., asyncio.Task[Any]], wheel: Wheel) -> Network:
+        below = self.network if self.network is not None else KernelNetwork(spawn, wheel, connecting=self.config.connect)
+        return secure_client(below, wheel, self.source.may_use_tls, self.source.tls, HOLDFAST, self.emit, wall_s)
 
 
 class Client:
@@ -52,12 +73,11 @@ class Client:
     Entering waits for no server: the first call does, up to its deadline. Methods may be used from any task of the loop it was entered on.
     """
 
-    def __init__(self, enter: Callable[[], Core], options: Options, config: ClientConfig) -> None:
-        self._enter = enter
+    def __init__(self, plan: _Plan, options: Options) -> None:
+        self._plan = plan
         self._core_: Core | None = None
         self._options = options
-        self._config = config
-        self._default_s: float | None = config.deadline_s if options.deadline is UNSET else options.deadline
+        self._default_s: float | None = plan.config.deadline_s if options.deadline is UNSET else options.deadline
         if self._default_s == math.inf:
             self._default_s = None
         self._default_ms = wire_deadline_ms(self._default_s, 0.0)
@@ -70,7 +90,7 @@ class Client:
             raise RuntimeError("a view made by using() has its client's connections; enter the client, then use the view")
         if self._core_ is not None:
             raise RuntimeError("this client was entered already; make another one with connect()")
-        self._core_ = self._enter()
+        self._core_ = self._plan.core()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -78,7 +98,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connection. Calls that are open end with OutcomeUnknown or Unavailable. Idempotent. Cancel: the rest is aborted."""
-        await self._core.close(within_s=self._config.closing_s)
+        await self._core.close(within_s=self._plan.config.closing_s)
 
     @property
     def status(self) -> Status | None:
@@ -167,7 +187,7 @@ class Client:
         kept = ("deadline",)  # for which None means something
         options = msgspec.structs.replace(old, **{name: value for name, value in said.items() if value is not None or name in kept})
         walks = options.trailers is not None or options.explain is not None or options.key is not None or options.waiting_max is not None
-        view = Client(self._enter, msgspec.structs.replace(options, walks=walks or options.fallback is not None), self._config)
+        view = Client(self._plan, msgspec.structs.replace(options, walks=walks or options.fallback is not None))
         view._parent = self._parent or self
         return view
 
@@ -374,11 +394,6 @@ def connect(
     source = Source(addresses, tls, insecure=insecure, resolve=config.resolve)
     if attempts < 1:
         raise ConfigError(f"attempts={attempts} must be at least 1")
-
-    def make_network(spawn: Callable[..., asyncio.Task[Any]], wheel: Wheel) -> Network:
-        below = network if network is not None else KernelNetwork(spawn, wheel, connecting=config.connect)
-        return secure_client(below, wheel, source.may_use_tls, source.tls, HOLDFAST, emit, wall_s)
-
-    clock = clock if clock is not None else SystemClock()
-    make = functools.partial(Core, source.resolver, config, clock, Streams(seed), emit, make_network)
-    return Client(make, Options(UNSET, attempts=attempts), config)
+    clock = clock if clock is not None else _CLOCK
+    plan = _Plan(source, config, clock, seed, emit, network)
+    return Client(plan, Options(UNSET, attempts=attempts))

@@ -111,7 +111,7 @@ class Server:
         router = self._router()
         scope = Scope(self._background_error)
         wheel = self._wheel(loop)
-        instance = self._rng.stream("instance").getrandbits(128).to_bytes(16)
+        instance = self._rng.secret("instance").getrandbits(128).to_bytes(16)
         settings = msgspec.structs.replace(config.wire, instance=instance)
         told = RefusalFold(self._emit, wheel)
         self._stack.callback(told.close)

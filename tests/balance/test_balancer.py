@@ -42,7 +42,7 @@ class Place:
     def make(self, key: str) -> Node:
         breaker = Breaker(key, BREAKER, random.Random(key), now=self.now)
         node = Node(Endpoint(key), None, breaker, now=self.now)
-        breaker.on_change = lambda: self.balancer.changed(node, self.now)
+        breaker.on_change = lambda _: self.balancer.changed(node, self.now)
         return node
 
     def add(self, *keys: str) -> list[Node]:

@@ -109,6 +109,32 @@ async def test_calls_that_are_over_leave_nothing_behind() -> None:
         assert {name: after[name] - before[name] for name in after if after[name] - before[name] > 2} == {}
 
 
+CLIENTS = 50
+OBJECTS_MAX = 115
+"""Of a client with one connection and of the server's end of that, 102 together. The collector goes through all of them, again and
+again: with twice as many, opening thousands of clients takes half as long again."""
+
+
+async def test_a_client_is_made_of_few_objects() -> None:
+    async with holdfast.serve(make_service(), bind="tcp://127.0.0.1:0") as server:
+
+        async def opened() -> holdfast.Client:
+            client = holdfast.connect(server.addresses[0])
+            await client.__aenter__()
+            assert await client.call("room.echo", 1, returns=int) == 1
+            return client
+
+        clients = [await opened() for _ in range(CLIENTS)]
+        gc.collect()
+        before = len(gc.get_objects())
+        clients += [await opened() for _ in range(CLIENTS)]
+        gc.collect()
+        after = len(gc.get_objects())
+        for client in clients:
+            await client.close()
+        assert (after - before) / CLIENTS <= OBJECTS_MAX
+
+
 async def test_a_call_that_was_answered_goes_without_a_collector() -> None:
     async with holdfast.testing.client(make_service()) as client:
         await client.call("room.echo", 1, returns=int)

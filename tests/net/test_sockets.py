@@ -8,6 +8,7 @@ import resource
 import socket
 import sys
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,22 @@ def test_a_literal_stands_for_itself_and_a_name_is_not_asked_for() -> None:
     assert [str(target) for host in ("::1", "10.0.0.1") for target in numeric(host, 7)] == ["[::1]", "10.0.0.1"]
     assert numeric("localhost", 7) == numeric("shop.example.com", 7) == []
     assert str(unix_target("/run/s")) == "/run/s"
+
+
+def test_a_literal_is_read_once_unless_it_names_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = socket.getaddrinfo
+
+    def counting(host: str, *rest: Any, **options: Any) -> Any:
+        asked.append(host)
+        return ask(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", counting)
+    for _ in range(3):
+        numeric("192.0.2.77", 7).clear()  # a list of one's own
+        assert numeric("192.0.2.77", 7) == [Target(socket.AF_INET, ("192.0.2.77", 7))]
+        numeric("fe80::1%lo", 7)
+    assert asked == ["192.0.2.77", "fe80::1%lo", "fe80::1%lo", "fe80::1%lo"]
 
 
 def test_who_is_dismissed_reads_why_and_then_the_end_whatever_it_has_sent() -> None:

@@ -160,7 +160,7 @@ def test_what_began_in_another_era_is_not_counted() -> None:
 def test_the_only_node_is_never_shut_but_counted() -> None:
     changes: list[tuple[bool, float]] = []
     breaker = tripped()
-    breaker.on_change = lambda: changes.append((breaker.shut, breaker.retry_at))
+    breaker.on_change = lambda _: changes.append((breaker.shut, breaker.retry_at))
     breaker.alone(True)
     breaker.alone(True)
     assert (breaker.shut, breaker.state, breaker.enforced) == (False, "open", False)
@@ -242,7 +242,7 @@ class Replay:
         self.breaker.alone(way == "alone")
         self.eras: dict[int, int] = {}
         self.told: list[tuple[bool, float]] = [(False, 0.0)]
-        self.breaker.on_change = lambda: self.told.append((self.breaker.shut, self.breaker.retry_at))
+        self.breaker.on_change = lambda _: self.told.append((self.breaker.shut, self.breaker.retry_at))
 
     def decide(self, event: list[Any]) -> str:
         what, at, call, *how = event

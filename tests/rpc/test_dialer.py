@@ -341,7 +341,7 @@ class Diary:
         self.dialer = Dialer(
             parse_address("memory://dial"), self.network, shared, config, random.Random(1), self.scope.spawn, keep=keep, charge=self.charge
         )
-        self.dialer.on_change = lambda: self.states.append(self.dialer.state)
+        self.dialer.on_change = lambda _: self.states.append(self.dialer.state)
 
     def now(self) -> float:
         return asyncio.get_running_loop().time() - self.began_at

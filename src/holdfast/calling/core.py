@@ -19,7 +19,7 @@ from ..config import ClientConfig
 from ..control.budget import RetryBudget
 from ..errors import DeadlineExceeded, HoldfastError
 from ..facts import CallExplained, Emit
-from ..handler import CallRecord, Handler, MethodInfo, Reply, Request
+from ..handler import CallRecord, Handler, MethodInfo, Reply, Request, Stack
 from ..net.address import parse_address
 from ..policy.fallback import Fallbacks
 from ..policy.hedge import Hedges
@@ -46,15 +46,14 @@ class Core(Trunk):
     """Made when a client is entered.
 
     Attributes:
-        handler: the whole stack, for calls that walk it.
         merged: whether first attempts may go past the stack: nobody edited it.
-        budget, hedges, retrier, nodes: the machines.
+        budget, hedges, nodes: machines.
     """
 
     __slots__ = (
-        "_beside_timer", "_besides", "_explain_every", "_pool", "_pool_rng", "_silent_after_s", "balancer", "beside_due",
-        "budget", "fallbacks", "handler", "hedges", "limiter", "merged", "nodes", "ready", "resolver", "retrier", "rng", "sampled",
-        "stack", "throttle",
+        "_beside_timer", "_besides", "_config", "_explain_every", "_handler", "_pool_rng", "_retrier", "_silent_after_s", "_stack",
+        "balancer", "beside_due", "budget", "fallbacks", "hedges", "limiter", "merged", "nodes", "ready", "resolver", "rng", "sampled",
+        "throttle",
     )  # fmt: skip
 
     def __init__(
@@ -62,14 +61,14 @@ class Core(Trunk):
     ) -> None:
         super().__init__(clock, rng, emit, make_network, config.wire, config.dial, config.assembly_max_bytes, config.checksum)
         try:
-            self._build(make_resolver, config, clock, rng, emit)
+            self._build(make_resolver, config, rng, emit)
         except BaseException:  # of what the user gave us: the stack's edit
             self.timer.close()
             raise
 
-    def _build(self, make_resolver: MakeResolver, config: ClientConfig, clock: Clock, rng: Streams, emit: Emit) -> None:
+    def _build(self, make_resolver: MakeResolver, config: ClientConfig, rng: Streams, emit: Emit) -> None:
         self.rng = rng
-        self._pool = config.pool
+        self._config = config
         self._pool_rng = rng.stream("pool")
         budget = config.budget
         self.budget = RetryBudget(share=budget.share, floor_per_s=budget.floor_per_s, ttl_s=budget.ttl_s, mode=budget.mode)
@@ -78,29 +77,15 @@ class Core(Trunk):
         self.nodes = Nodes(self.resolver, self._make_dialer, config, self.wheel, rng, emit)
         self.balancer = self.nodes.balancer
         self.ready = self.balancer.ready
-        self.retrier = Retrier(
-            clock.now,
-            rng.stream("retry"),
-            emit,
-            config.retry,
-            self.budget,
-            hedges=self.hedges,
-            panicking=lambda: self.balancer.panicking,
-            silent_s=self._silent_s,
-            spawn=self.scope.spawn,
-            slow=self._slow,
-        )
         self.throttle = Throttle(config.throttle)
         self.fallbacks = Fallbacks(config.fallback, emit)
         self.limiter = Limiter(config.limit, rng.stream("limit"), emit) if config.limit.mode != "off" else None
-        stack = client_stack(
-            throttle=throttle_layer(self.throttle, clock.now, rng.stream("throttle"), emit) if config.throttle.mode != "off" else None,
-            retry=self.retrier.layer,
-            limit=limit_layer(self.limiter, clock.now) if self.limiter is not None else None,
-        )
-        self.stack = stack if config.stack is None else config.stack(stack)
+        self._retrier: Retrier | None = None
+        self._stack: Stack | None = None
+        self._handler: Handler | None = None
         self.merged = config.stack is None and self.limiter is None
-        self.handler: Handler = self.stack.around(self.nodes.send)
+        if config.stack is not None:
+            _ = self.handler  # now: what it raises is the business of whoever edited it, who enters the client
         self._besides = config.retry.beside
         self._silent_after_s = config.retry.silent_s / 2 or math.inf
         self.beside_due = math.inf
@@ -111,11 +96,55 @@ class Core(Trunk):
         if endpoints:
             self.nodes.update(endpoints)
         if not self.resolver.static:
-            self.scope.spawn(self.resolver.run(self.nodes.update))
+            self.spawn(self.resolver.run(self.nodes.update))
+
+    # ------------------------------------------------------------------ made for the first call that walks the stack: few clients make one
+
+    @property
+    def retrier(self) -> Retrier:
+        """Sends calls again."""
+        made = self._retrier
+        if made is None:
+            made = self._retrier = Retrier(
+                self.now,
+                self.rng.stream("retry"),
+                self.emit,
+                self._config.retry,
+                self.budget,
+                hedges=self.hedges,
+                panicking=lambda: self.balancer.panicking,
+                silent_s=self._silent_s,
+                spawn=self.spawn,
+                slow=self._slow,
+            )
+        return made
+
+    @property
+    def stack(self) -> Stack:
+        """The layers, as the configuration has them."""
+        made = self._stack
+        if made is None:
+            config, now, emit = self._config, self.now, self.emit
+            throttled = config.throttle.mode != "off"
+            made = client_stack(
+                throttle=throttle_layer(self.throttle, now, self.rng.stream("throttle"), emit) if throttled else None,
+                retry=self.retrier.layer,
+                limit=limit_layer(self.limiter, now) if self.limiter is not None else None,
+            )
+            made = self._stack = made if config.stack is None else config.stack(made)
+        return made
+
+    @property
+    def handler(self) -> Handler:
+        """The whole stack."""
+        made = self._handler
+        if made is None:
+            made = self._handler = self.stack.around(self.nodes.send)
+        return made
 
     def _make_dialer(self, key: str, keep: bool) -> Dialer:
         charge = self.budget.take if self.budget.mode != "off" else None
-        return self.make_dialer(parse_address(key), keep=keep, charge=charge, rules=PoolRules(self._pool, self._pool_rng))
+        return self.make_dialer(parse_address(key), keep=keep, charge=charge, rules=PoolRules(self._config.pool, self._pool_rng))
 
     async def close(self, *, within_s: float) -> None:
         """As in Trunk. Cancel: the rest is cut."""

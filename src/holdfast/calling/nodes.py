@@ -10,7 +10,6 @@ many do; a node of the set without somebody who connects it.
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -106,7 +105,8 @@ class Nodes:
         picker = make_picker(balance.picker, rng.stream("pick"), slow_start=slow_start, hash_factor=balance.hash_factor)
         self.balancer = Balancer(picker, balance, emit)
         self._members = Members(config.members, emit)
-        self._ejector = Ejector(config.eject, emit, now=wheel.now())
+        self._ejector: Ejector | None = None
+        """Made when there is more than one node, for it compares them."""
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self.lag_due = math.inf
@@ -159,8 +159,8 @@ class Nodes:
         dialer = self._make_dialer(endpoint.key, keep)
         breaker = Breaker(endpoint.key, self._config.breaker, self._breaker_rng, self._emit, now=now)
         node = Node(endpoint, dialer, breaker, now=now)
-        breaker.on_change = functools.partial(self._gate_changed, node)
-        dialer.on_change = functools.partial(self._dialer_changed, node)
+        breaker.owner = dialer.owner = node
+        breaker.on_change, dialer.on_change = self._gate_changed, self._dialer_changed
         return node
 
     def _gate_changed(self, node: Node) -> None:
@@ -345,7 +345,11 @@ class Nodes:
 
     def _look_after(self, now: float) -> None:
         """Have the nodes looked at when the ejector or the members have something to do."""
-        due = min(self._members.next_at, self._ejector.next_at if len(self.balancer.nodes) > 1 else math.inf)
+        due = self._members.next_at
+        if len(self.balancer.nodes) > 1:
+            if self._ejector is None:
+                self._ejector = Ejector(self._config.eject, self._emit, now=now)
+            due = min(due, self._ejector.next_at)
         if due < self._sweep_due and not self._closed:
             if self._sweep_timer is not None:
                 self._sweep_timer.cancel()
@@ -358,9 +362,10 @@ class Nodes:
         now = self.now()
         if now >= self._members.next_at and self._members.tick(now):
             self._use(now)
-        swept = self._ejector.sweep(list(self.balancer.nodes.values()), now)
-        for node in [ejection.node for ejection in swept.ejected] + list(swept.back):
-            self.balancer.changed(node, now)
+        if self._ejector is not None:
+            swept = self._ejector.sweep(list(self.balancer.nodes.values()), now)
+            for node in [ejection.node for ejection in swept.ejected] + list(swept.back):
+                self.balancer.changed(node, now)
         self._look_after(now)
 
     def watch_lag(self, now: float) -> None:

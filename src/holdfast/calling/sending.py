@@ -70,7 +70,7 @@ async def go_beside(
         return Reply(replied.body, replied.raw)
 
     try:
-        sending = core.retrier.beside(request, core.nodes.send, core.scope.spawn(rest()), started)
+        sending = core.retrier.beside(request, core.nodes.send, core.spawn(rest()), started)
         return await counted(core.throttle, core.now, sending)
     except asyncio.CancelledError:
         cancelled = True

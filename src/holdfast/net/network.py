@@ -77,7 +77,7 @@ class KernelNetwork:
         self._spawn = spawn
         self._resolver = resolver if resolver is not None else Resolver()
         self._connecting = connecting
-        self._everybody = Census()
+        self._everybody: Census | None = None  # made with the first listener
         self._shared = LinkShared(wheel, send_stall_s, high_water_bytes, low_water_bytes, unsent_bytes, reset_on_close, linger_s)
 
     async def connect(self, address: Address, make_receiver: Callable[[], Receiver], *, timeout_s: float) -> Link:
@@ -160,6 +160,8 @@ class KernelNetwork:
                 raise ConfigError(f"cannot listen at {address}: {reason_of(error)}") from error
             opened = [(each, each.close) for each in listen_tcp(address, targets, options)]
             bound = Address("tcp", address.host, opened[0][0].getsockname()[1])
+        if self._everybody is None:
+            self._everybody = Census()
         door = Door(
             self._shared,
             self._spawn,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 
 from .sockets import Target, lookup, numeric
@@ -38,7 +37,7 @@ class Resolver:
         self._threads_max = threads_max
         self._waiting_max = waiting_max
         self._lookups: dict[Key, _Lookup] = {}
-        self._waiting: deque[_Lookup] = deque()
+        self._waiting: dict[_Lookup, None] = {}  # in order
         self._running = 0
 
     async def resolve(self, host: str, port: int, *, passive: bool = False, timeout_s: float = TIMEOUT_S) -> list[Target]:
@@ -81,7 +80,7 @@ class Resolver:
         if len(self._waiting) >= self._waiting_max:
             raise OSError(f"{self._running} lookups run and {self._waiting_max} wait already; {key[0]!r} was not looked up")
         made = self._lookups[key] = _Lookup(loop, key)
-        self._waiting.append(made)
+        self._waiting[made] = None
         self._start()
         return made
 
@@ -89,11 +88,12 @@ class Resolver:
         found.answers.pop(answer, None)
         if not found.answers and not found.running and self._lookups.get(found.key) is found:
             del self._lookups[found.key]
-            self._waiting.remove(found)
+            del self._waiting[found]
 
     def _start(self) -> None:
         while self._waiting and self._running < self._threads_max:
-            found = self._waiting.popleft()
+            found = next(iter(self._waiting))
+            del self._waiting[found]
             found.running = True
             self._running += 1
             thread = threading.Thread(target=self._work, args=(found,), name=f"holdfast looks up {found.key[0]}", daemon=True)

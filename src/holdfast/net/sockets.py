@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import resource
 import socket
@@ -29,6 +30,7 @@ PORT_TRIES = 16
 DISMISS_BYTES, DISMISS_READS = 65_536, 4
 DESCRIPTORS_MAX = 2**20
 """Taken for a limit where there is none."""
+LITERALS_MAX = 256
 NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 _LINGER_NONE = struct.pack("ii", 1, 0)
@@ -71,10 +73,15 @@ def lookup(host: str, port: int, passive: bool = False) -> list[Target]:
 
 def numeric(host: str, port: int) -> list[Target]:
     """The one address a literal stands for; none for a name. Does not block: nobody is asked."""
+    return list((_literal.__wrapped__ if "%" in host else _literal)(host, port))  # the number of an interface may change
+
+
+@functools.lru_cache(maxsize=LITERALS_MAX)
+def _literal(host: str, port: int) -> tuple[Target, ...]:
     try:
-        return _getaddrinfo(host, port, socket.AI_NUMERICHOST)
+        return tuple(_getaddrinfo(host, port, socket.AI_NUMERICHOST))
     except OSError:
-        return []
+        return ()
 
 
 def _getaddrinfo(host: str, port: int, flags: int) -> list[Target]:

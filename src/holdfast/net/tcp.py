@@ -54,6 +54,10 @@ class LinkShared(msgspec.Struct, frozen=True):
     linger_s: float = LINGER_S
 
 
+def _made() -> Receiver:
+    raise AssertionError("a link has one receiver, which was made")
+
+
 class StreamLink(Offering, asyncio.Protocol):
     """Both a Link (to the receiver above) and a protocol (to the transport below).
 
@@ -182,6 +186,7 @@ class StreamLink(Offering, asyncio.Protocol):
         stream.set_write_buffer_limits(self._shared.high_water_bytes, self._shared.low_water_bytes)
         try:
             receiver = self._receiver = self._make_receiver()
+            self._make_receiver = _made
             receiver.link_made(self)
         except Exception as error:
             self._fail(error)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -98,7 +98,7 @@ class Breaker(Window):
     Args:
         node: its name, for facts and messages.
         now: when it is made.
-        on_change: told, synchronously, after each change of `shut` or `retry_at`; may be set later.
+        on_change: called with `owner`, synchronously, after each change of `shut` or `retry_at`; may be set later, as `owner` may.
 
     Attributes:
         shut: calls in the ordinary way are kept out.
@@ -116,7 +116,7 @@ class Breaker(Window):
 
     __slots__ = (
         "_config", "_emit", "_eras", "_handed", "_opened", "_rng", "_token", "enforced", "era", "held", "mode", "node", "on_change",
-        "reason", "retry_at", "row", "shut", "since", "state", "trips", "would",
+        "owner", "reason", "retry_at", "row", "shut", "since", "state", "trips", "would",
     )  # fmt: skip
 
     def __init__(
@@ -127,11 +127,12 @@ class Breaker(Window):
         emit: Emit = discard,
         *,
         now: float = 0.0,
-        on_change: Callable[[], None] | None = None,
+        on_change: Callable[[Any], None] | None = None,
     ) -> None:
         super().__init__(config.buckets, config.window_s / config.buckets, now=now)
         self.node = node
         self.on_change = on_change
+        self.owner: Any = None
         self.state: State = "closed"
         self.since = now
         self.reason = ""
@@ -162,7 +163,7 @@ class Breaker(Window):
         if shut != self.shut:
             self.shut = shut
             if self.on_change is not None:
-                self.on_change()
+                self.on_change(self.owner)
 
     # ------------------------------------------------------------------ going in
 
@@ -286,7 +287,7 @@ class Breaker(Window):
         self.retry_at = retry_at
         self.shut = self.enforced and state != "closed"
         if self.on_change is not None:
-            self.on_change()
+            self.on_change(self.owner)
         self._emit(BreakerChanged(self.node, state, reason, open_s, self.enforced))
 
 

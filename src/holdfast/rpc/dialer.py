@@ -22,7 +22,7 @@ from ..control.backoff import equal_jitter
 from ..control.wheel import Timer
 from ..errors import DeadlineExceeded, HoldfastError, Unavailable
 from ..facts import ConnectFailed
-from ..handler import Handler, MethodInfo, Reply, Request
+from ..handler import MethodInfo, Request
 from ..net.address import Address
 from ..net.link import Network
 from ..wire import Replied
@@ -69,8 +69,8 @@ class Dialer:
         since: when it came into that state.
         last_error: why the last attempt, or session, came to nothing.
         next_attempt_at: when the next attempt begins; None unless it is down.
-        on_change: called after each change of those, and when the server says how it is.
-        send: makes one attempt over it; `sender.make_sender`'s.
+        on_change: called with `owner` after each change of those, and when the server says how it is.
+        owner: whose connection it is, to whoever set `on_change`.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class Dialer:
         self.state: DialState = "idle"
         self.since = shared.wheel.now()
         self.last_error: HoldfastError | None = None
-        self.on_change: Callable[[], None] = _nobody
-        self.send: Handler = _unsent
+        self.on_change: Callable[[Any], None] = _nobody
+        self.owner: Any = None
 
     @property
     def next_attempt_at(self) -> float | None:
@@ -251,7 +251,7 @@ class Dialer:
     def _change(self, state: DialState) -> None:
         if state != self.state and self.state != "gone":
             self.state, self.since = state, self._shared.wheel.now()
-            self.on_change()
+            self.on_change(self.owner)
 
     def _use(self, session: CallerSession | None) -> None:
         """New calls go over this one. Behind one address there may be servers of different versions, each with a catalogue of its own."""
@@ -313,7 +313,7 @@ class Dialer:
             return
         if session.usable:
             if session is self.session:
-                self.on_change()
+                self.on_change(self.owner)
             return
         if session.closed or session.draining_at == math.inf:  # what `tend` itself lets go of is no news to it
             self._shared.loop.call_soon(self.tend)
@@ -323,7 +323,7 @@ class Dialer:
             session.draining_at = self._shared.wheel.now()
             self._judge(session)
         if self.session is not None:
-            self.on_change()
+            self.on_change(self.owner)
             return
         if self.state != "down" and self.state != "connecting":
             self._change("draining" if not session.closed else "idle")
@@ -427,11 +427,7 @@ async def close_all(dialers: Sequence[Dialer], *, within_s: float) -> None:
                 session.link.abort()
 
 
-async def _unsent(request: Request) -> Reply:
-    raise Unavailable(f"{request.info.name}: nobody sends over this connection")
-
-
-def _nobody() -> None:
+def _nobody(owner: Any) -> None:
     """Who hears of changes while nobody listens."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..errors import Cancelled, DeadlineExceeded, HoldfastError, Unavailable
-from ..handler import Handler, Reply, Request, maybe_executed
+from ..handler import Reply, Request, maybe_executed
 from ..wire import Replied
 from .caller import CallerSession
 from .dialer import Dialer
@@ -42,26 +42,30 @@ class StreamPlan(msgspec.Struct):
     total_at: float | None = None
 
 
-def make_sender(dialer: Dialer, loop: asyncio.AbstractEventLoop, now: Callable[[], float], spawn: Spawn) -> Handler:
-    """Return the handler that puts requests on the wire."""
-    create_future = loop.create_future
+class Sender(Dialer):
+    """A dialer that sends what it is given, too."""
 
-    async def send(request: Request) -> Reply:
-        """Cancel: the call is cancelled on the wire; whether it was executed is unknown."""
-        session = dialer.session
+    async def send(self, request: Request) -> Reply:
+        """Put a request on the wire: one attempt. Raises: what it ended with.
+
+        Cancel: the call is cancelled on the wire; whether it was executed is unknown.
+        """
+        session = self.session
         if session is None or not session.usable or session.full:
-            session = await _usable(dialer, request)
+            session = await _usable(self, request)
+        shared = self._shared
+        loop, now = shared.loop, shared.wheel.now
         plan: StreamPlan | None = request.stream
         if plan is not None:
             if plan.takes:
-                return Reply(b"", False, open_stream(session, request, plan, loop, now(), spawn))
-            return await upload(session, request, plan, loop, now(), spawn)
-        future: asyncio.Future[Replied] = create_future()
+                return Reply(b"", False, open_stream(session, request, plan, loop, now(), self._spawn))
+            return await upload(session, request, plan, loop, now(), self._spawn)
+        future: asyncio.Future[Replied] = loop.create_future()
         deadline_at = request.deadline_at
         expires_at = math.inf if deadline_at is None else deadline_at
         call = Outcall(0, None, future, expires_at, None, math.inf, request.info.name, request.number, request.on_trailers)
         if request.idempotent:
-            _mind_version(dialer, session, request)
+            _mind_version(self, session, request)
         session.open(request, call, now())
         try:
             replied = await future
@@ -69,8 +73,6 @@ def make_sender(dialer: Dialer, loop: asyncio.AbstractEventLoop, now: Callable[[
             session.give_up(call)
             raise
         return Reply(replied.body, replied.raw)
-
-    return send
 
 
 def _mind_version(dialer: Dialer, session: CallerSession, request: Request) -> None:

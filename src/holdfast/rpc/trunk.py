@@ -26,10 +26,10 @@ from ..net.timing import LoopTimer
 from ..tasks import Scope
 from ..wire import ByteBudget, Replied, Settings, Trailers
 from .bound import BoundMethod, Methods, pack_beside
-from .dialer import DialConfig, Dialer, Rules, close_all
+from .dialer import DialConfig, Rules, close_all
 from .hops import decode_hops
 from .outcall import OnTrailers
-from .sender import StreamPlan, make_sender
+from .sender import Sender, StreamPlan
 from .session import Checksum, SessionShared
 
 SETTLED_LAG_S = 1.0
@@ -64,13 +64,13 @@ class Trunk:
     """Made when a client is entered, on the loop it lives on.
 
     Attributes:
-        once: sends a request one time.
+        spawn: makes a task that ends with the client.
         tells_calls: whether anybody hears how calls end.
     """
 
     __slots__ = (
         "_dial", "_dial_rng", "_forget_at", "_low", "_low_at", "_settled", "_shared", "_trace_rng", "_waiting", "create_future",
-        "dialers", "emit", "loop", "methods", "network", "now", "number", "scope", "tells_calls", "timer", "wheel",
+        "dialers", "emit", "loop", "methods", "network", "now", "number", "scope", "spawn", "tells_calls", "timer", "wheel",
     )  # fmt: skip
 
     def __init__(
@@ -90,19 +90,20 @@ class Trunk:
         self.emit = emit
         self.tells_calls = wants(emit, CallEnded)
         self.scope = Scope(self._background_error)
+        self.spawn = self.scope.spawn
         self.timer = LoopTimer(loop)
         wheel = Wheel(clock.now, self.timer.call_at)
-        instance = rng.stream("instance").getrandbits(128).to_bytes(16)
+        instance = rng.secret("instance").getrandbits(128).to_bytes(16)
         settings = msgspec.structs.replace(wire, instance=instance)
         budget = ByteBudget(assembly_max_bytes)
         shared = SessionShared(loop, wheel, emit, settings, budget, checksum=checksum, settled=self.settled)
         try:
-            self.network = make_network(self.scope.spawn, wheel)
+            self.network = make_network(self.spawn, wheel)
         except BaseException:
             self.timer.close()
             raise
         self.wheel = wheel
-        self.dialers: dict[Dialer, None] = {}
+        self.dialers: dict[Sender, None] = {}
         self._forget_at = 8
         self._shared = shared
         self._dial = dial
@@ -116,16 +117,13 @@ class Trunk:
 
     def make_dialer(
         self, address: Address, *, keep: bool = False, charge: Callable[[float], bool] | None = None, rules: Rules | None = None
-    ) -> Dialer:
+    ) -> Sender:
         """Make what connects to an address. Those that are gone and have no call open are forgotten now and then."""
         if len(self.dialers) >= self._forget_at:
             for old in [d for d in self.dialers if d.closed and all(session.closed for session in d.sessions)]:
                 del self.dialers[old]
             self._forget_at = 2 * len(self.dialers) + 8  # or a set of a thousand would be looked through a thousand times
-        made = Dialer(
-            address, self.network, self._shared, self._dial, self._dial_rng, self.scope.spawn, keep=keep, charge=charge, rules=rules
-        )
-        made.send = make_sender(made, self.loop, self.now, self.scope.spawn)
+        made = Sender(address, self.network, self._shared, self._dial, self._dial_rng, self.spawn, keep=keep, charge=charge, rules=rules)
         self.dialers[made] = None
         return made
 

@@ -168,8 +168,7 @@ class Account:
 
     def became(self, breaker: Breaker, state: str, reason: str) -> None:
         """A breaker of a node of this client has changed."""
-        assert breaker.on_change is not None
-        node = breaker.on_change.args[0]  # type: ignore[attr-defined]
+        node = breaker.owner
         if reason == "the probe was given up":
             self.truth.reached("a probe was given up")
             if node in self.periods:
@@ -361,7 +360,7 @@ def spying(truth: Truth) -> Iterator[None]:
             account.used_at = now
 
     def became(breaker: Any, _: None, state: str, now: float, reason: str, **rest: Any) -> None:
-        node = breaker.on_change.args[0] if breaker.on_change is not None else None
+        node = breaker.owner
         account = truth.account_of(node.target._shared) if node is not None else None
         if account is not None:
             account.became(breaker, state, reason)
