@@ -126,6 +126,15 @@ CHINESE = {
     "fails # %": "坏 # %",
     "failed": "失败",
     "ejected": "被排除",
+    # strain
+    "Four nodes at # % of what they can do, all of them slow for five seconds": "四个节点用到能力的 # %，一起慢了五秒",
+    "# calls a second with a deadline of one; the servers work on for callers who have left": (
+        "每秒 # 个调用，截止时间一秒；调用方走了，服务端还接着做"
+    ),
+    "% of the calls answered": "有回答的调用，%",
+    "slow": "慢",
+    "strain off": "策略关着",
+    "strain on": "策略开着",
     # nodes
     "A source of # nodes that names # for a while, and later none": "来源有 # 个节点，有一阵只说 # 个，后来一个也不说",
     "it is asked every # seconds": "每 # 秒问它一次",

@@ -17,6 +17,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -27,13 +28,17 @@ from holdfast.balance.eject import Ejector
 from holdfast.balance.endpoint import Endpoint, Node
 from holdfast.balance.members import Members
 from holdfast.balance.pick import make_picker
+from holdfast.balance.picker import SlowStart
+from holdfast.balance.strain import StrainConfig
+from holdfast.calling.load import Load
 from holdfast.calling.stack import client_stack, rows
 from holdfast.clock import Streams
 from holdfast.control.backoff import equal_jitter
 from holdfast.control.budget import RetryBudget
+from holdfast.control.wheel import Wheel
 from holdfast.errors import DeadlineExceeded, HoldfastError, InvalidArgument, OutcomeUnknown, Overloaded, Refused, Unavailable
-from holdfast.facts import BreakerChanged, Fact, NodeEjected
-from holdfast.handler import Handler
+from holdfast.facts import BreakerChanged, Fact, NodeEjected, discard
+from holdfast.handler import Handler, Mode
 from holdfast.policy.breaker import Breaker, BreakerConfig
 from holdfast.policy.deadline import attempt_until
 from holdfast.policy.fallback import FallbackConfig, Fallbacks
@@ -509,6 +514,116 @@ def _a_source_that_forgets() -> Iterator[tuple[float, int]]:
         yield float(second), 3 if 45 <= second < 165 else 0 if 225 <= second < 265 else 100
 
 
+# ---------------------------------------------------------------------------------------------------------------- too much for all
+
+
+class _Call:
+    """One call of the world below: when it is over for its caller, and where it has been."""
+
+    def __init__(self, now: float) -> None:
+        self.began = now
+        self.deadline_at = now + 1.0
+        self.over = False
+        self.tried: tuple[Node, ...] = ()
+
+
+class _Fleet:
+    """Four nodes at nine tenths of what they can do, slow for five seconds, whose servers work on for callers who have left.
+
+    A call costs 50 ms; each node has four workers and a queue of a second and a half, and refuses what it has no room for. The client is
+    made of the machines of a real one; a slow call may have two attempts beside the first.
+    """
+
+    RATE = 288
+    SLOW = (5.0, 10.0)
+
+    def __init__(self, mode: Mode) -> None:
+        self.now = 0.0
+        self.answered: Counter[int] = Counter()
+        self._rng, self._ids = dice("latencies"), iter(range(10**9))
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._balancer = Balancer(make_picker("p2c", dice("pick"), slow_start=SlowStart()), BalanceConfig())
+        self._budget = RetryBudget()
+        wheel = Wheel(lambda: self.now, lambda when, wake: self._at(when, lambda _: wake()))
+        self._load = Load(StrainConfig(mode=mode), self._balancer, wheel, discard, self._budget.earn_nothing)
+        nodes = [Node(Endpoint(f"tcp://10.0.0.{at}:7000")) for at in range(1, 5)]
+        self._balancer.add(nodes, 0.0)
+        for node in nodes:
+            node.gate = breaker = Breaker(node.key, BreakerConfig(), dice(node.key))
+            breaker.owner, breaker.on_change = node, lambda node: self._balancer.changed(node, self.now)
+            node.state = "ready"
+            self._balancer.changed(node, 0.0)
+        self._free_at = {node: [0.0] * 4 for node in nodes}
+
+    def run(self, seconds: int) -> list[float]:
+        """Return how many of a hundred calls are answered, of those made in each second."""
+        for number in range(self.RATE * seconds):
+            self._at(number / self.RATE, self._begin)
+        while self._events:
+            self.now, _, do = heapq.heappop(self._events)
+            do(self.now)
+        return [100 * self.answered[second] / self.RATE for second in range(seconds)]
+
+    def _at(self, when: float, do: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._ids), do))
+
+    def _begin(self, now: float) -> None:
+        self._budget.deposit(now)
+        self._send(_Call(now), now)
+
+    def _send(self, call: _Call, now: float) -> None:
+        node = self._balancer.pick(now, None, call.tried)
+        assert node is not None
+        call.tried = (*call.tried, node)
+        era, workers = node.begin(now), self._free_at[node]
+        begins = max(now, workers[0])
+        if begins - now > 1.5:
+            self._at(now + 0.001, partial(self._failed, node, now, era, overload=True))
+            return
+        done = begins + self._rng.expovariate(20) * (5 if self.SLOW[0] <= begins < self.SLOW[1] else 1)
+        heapq.heapreplace(workers, done)
+        self._at(min(done, call.deadline_at), partial(self._ended, call, node, now, era))
+        beside_at = attempt_until(now, call.deadline_at, 3 - len(call.tried) + 1, idempotent=True)
+        if beside_at is not None:
+            self._at(beside_at, partial(self._beside, call, node))
+
+    def _beside(self, call: _Call, node: Node, now: float) -> None:
+        if not call.over and not self._load.late(node, now) and self._budget.take(now):
+            self._send(call, now)
+
+    def _ended(self, call: _Call, node: Node, started: float, era: int, now: float) -> None:
+        if call.over:
+            node.let_go(started, now, era)
+        elif now < call.deadline_at:
+            call.over = True
+            node.succeeded(started, now, era)
+            self._budget.succeeded(now)
+            self.answered[int(call.began)] += 1
+        else:
+            self._failed(node, started, era, now)
+
+    def _failed(self, node: Node, started: float, era: int, now: float, *, overload: bool = False) -> None:
+        excused = self._load.overloaded(node, now, None)
+        node.failed(started, now, era, overload=overload, by_load=True, excused=excused)
+
+
+def strain() -> str:
+    """The share of calls that are answered around five slow seconds of a fleet that has little to spare, without strain and with it."""
+    chart = Chart(
+        "Four nodes at 90 % of what they can do, all of them slow for five seconds",
+        "288 calls a second with a deadline of one; the servers work on for callers who have left",
+        x_max=45,
+        y_max=100,
+        x_label="seconds",
+        y_label="% of the calls answered",
+    )
+    chart.band(*_Fleet.SLOW, "slow")
+    kinds: tuple[tuple[Mode, str, str], ...] = (("off", "plain", "strain off"), ("enforce", "ours", "strain on"))
+    for mode, kind, label in kinds:
+        chart.steps([(float(second), share) for second, share in enumerate(_Fleet(mode).run(45))], kind, label)
+    return chart.svg()
+
+
 # ---------------------------------------------------------------------------------------------------------------- all of them
 
 ALL: dict[str, Callable[[], str]] = {
@@ -522,6 +637,7 @@ ALL: dict[str, Callable[[], str]] = {
     "fallback": fallback,
     "balancing": balancing,
     "ejection": ejection,
+    "strain": strain,
     "nodes": nodes,
     "connections": connections,
 }

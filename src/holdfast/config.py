@@ -16,6 +16,7 @@ from .balance.eject import EjectConfig
 from .balance.members import MembersConfig
 from .balance.pool import PoolConfig
 from .balance.resolve import ResolveConfig
+from .balance.strain import StrainConfig
 from .control.budget import BudgetConfig
 from .errors import ConfigError
 from .handler import Stack
@@ -52,6 +53,7 @@ __all__ = (
     "RetryConfig",
     "ServerConfig",
     "Settings",
+    "StrainConfig",
     "ThrottleConfig",
 )
 
@@ -80,6 +82,7 @@ class ClientConfig:
         fallback: what stands in for the answers of single methods.
         balance: which node takes a call.
         eject: taking out nodes that do much worse than the others.
+        strain: telling nodes that are slow from a load that is too high.
         members, resolve: where the set of nodes comes from, and how fast it may change.
         pool: the connections to each node.
         waiting_max: calls that may wait for a connection while there is none. 10,000 hold about 20 MiB; one more is refused.
@@ -103,6 +106,7 @@ class ClientConfig:
     fallback: FallbackConfig = field(default_factory=FallbackConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
     eject: EjectConfig = field(default_factory=EjectConfig)
+    strain: StrainConfig = field(default_factory=StrainConfig)
     members: MembersConfig = field(default_factory=MembersConfig)
     resolve: ResolveConfig = field(default_factory=ResolveConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)

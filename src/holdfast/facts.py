@@ -197,6 +197,14 @@ class PanicChanged(Fact, frozen=True, gc=False):
     nodes: int
 
 
+class StrainChanged(Fact, frozen=True, gc=False):
+    """Most nodes are too slow at once (`on`), so it is the load: none is kept out for it, and no retries are earned; or that is over."""
+
+    on: bool
+    nodes: int
+    enforced: bool = True
+
+
 class LimitChanged(Fact, frozen=True, gc=False):
     """The adaptive limit of calls in flight moved. With `enforced` False it holds nobody back."""
 

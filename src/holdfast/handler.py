@@ -69,7 +69,7 @@ class CallRecord(msgspec.Struct):
         attempts: in the order they began.
         denied: why no further attempt was made: `budget`, `attempts`, `deadline`, `not_idempotent`, `never`; empty when none was wanted.
         hedging: why it was not hedged when it was slow, or empty: `no_history`, `too_slow`, `too_many_methods`, `panic`, `deadline`,
-            `budget`, `shadow`.
+            `budget`, `strained`, `shadow`.
         budget: what the retry budget held when it was last asked, in retries.
         code: `ok`, a code, or `cancelled`; empty while it is under way.
         hops: what the server says of the calls it made to answer, when it was asked.

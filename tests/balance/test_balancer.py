@@ -276,6 +276,24 @@ def test_slow_start_can_be_turned_off() -> None:
     assert late.warm_at == -math.inf
 
 
+def test_there_is_none_while_the_others_have_too_much_to_do() -> None:
+    here = Place(2)
+    here.connect()
+    new, late, old = here.add("new", "late", "old")
+    here.connect(old)
+    here.become(old, "down")
+    here.balancer.warm_until = here.now + 5
+    here.now += 4.75
+    here.connect(new, old)
+    assert (new.warm_at, old.warm_at) == (-math.inf, -math.inf)
+    here.now += 0.25
+    here.connect(late)
+    assert late.warm_at == here.now, "from then on it is as it was"
+    here.become(new, "down")
+    here.connect(new)
+    assert new.warm_at == here.now
+
+
 # ------------------------------------------------------------------------------------------------------- probes and tokens
 
 

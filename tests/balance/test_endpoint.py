@@ -45,8 +45,11 @@ class Recorded:
     def succeeded(self, now: float, era: int) -> None:
         self.told.append(("succeeded", now, era))
 
-    def failed(self, now: float, era: int, *, counts_in_row: bool = True) -> None:
-        self.told.append(("failed", now, era, counts_in_row))
+    def failed(self, now: float, era: int, *, counts_in_row: bool = True, by_load: bool = False, excused: bool = False) -> None:
+        self.told.append(("failed", now, era, counts_in_row, by_load, excused))
+
+    def excuse(self, now: float) -> bool:
+        return False
 
     def released(self, now: float, era: int) -> None:
         self.told.append(("released", now, era))
@@ -213,14 +216,28 @@ def test_an_overdue_call_is_a_peak_before_it_ends() -> None:
 def test_the_gate_hears_of_each_end_with_the_era_the_attempt_began_in() -> None:
     gate = Recorded()
     node = Node(Endpoint("tcp://10.0.0.1:7000"), gate=gate)
-    eras = [node.begin(0.0) for _ in range(4)]
-    assert eras == [5, 5, 5, 5]
+    eras = [node.begin(0.0) for _ in range(5)]
+    assert eras == [5, 5, 5, 5, 5]
     node.succeeded(0.0, 1.0, eras[0])
     node.failed(0.0, 2.0, eras[1])
-    node.failed(0.0, 3.0, eras[2], overload=True)
-    node.let_go(0.0, 4.0, eras[3])
-    assert gate.told == [("succeeded", 1.0, 5), ("failed", 2.0, 5, True), ("failed", 3.0, 5, False), ("released", 4.0, 5)]
-    assert (node.pending, node.attempts, node.failures) == (0, 4, 2)
+    node.failed(0.0, 3.0, eras[2], overload=True, by_load=True)
+    node.failed(0.0, 3.5, eras[3], by_load=True)
+    node.let_go(0.0, 4.0, eras[4])
+    failed = [("failed", 2.0, 5, True, False, False), ("failed", 3.0, 5, False, True, False), ("failed", 3.5, 5, True, True, False)]
+    assert gate.told == [("succeeded", 1.0, 5), *failed, ("released", 4.0, 5)]
+    assert (node.pending, node.attempts, node.failures, node.late) == (0, 5, 3, 2)
+
+
+def test_a_failure_that_is_excused_is_one_of_the_node_and_its_gate_hears_that_it_is() -> None:
+    gate = Recorded()
+    node = Node(Endpoint("tcp://10.0.0.1:7000"), gate=gate)
+    eras = [node.begin(0.0) for _ in range(2)]
+    node.failed(0.0, 2.0, eras[0], by_load=True, excused=True)
+    assert gate.told == [("failed", 2.0, 5, True, True, True)]
+    assert (node.pending, node.failures, node.given_up, node.cost) == (1, 1, 0, PENALTY_S)
+    node.failed(0.0, 3.0, eras[1], retry_after_s=9.0, overload=True, by_load=True, excused=True)
+    assert gate.told[1:] == [("failed", 3.0, 5, False, True, True)]
+    assert (node.pending, node.failures, node.late, node.cost) == (0, 2, 2, 9.0)
 
 
 def test_a_gate_between_eras_is_asked_for_one() -> None:
@@ -231,6 +248,9 @@ def test_a_node_without_a_gate_is_open_to_all() -> None:
     node = node_of()
     assert not node.gate.shut
     assert not node.gate.probe(0.0)
+    assert not node.gate.excuse(0.0)
+    node.failed(0.0, 0.5, node.begin(0.0), by_load=True)
+    node.forget(0.5)
     answered(node, 0.1, 1.0)
     assert repr(node) == "<Node tcp://10.0.0.1:7000 idle pending=0 cost=100.0 ms>"
 

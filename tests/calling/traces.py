@@ -28,6 +28,7 @@ from holdfast.facts import (
     NodeEjected,
     PanicChanged,
     RetryDenied,
+    StrainChanged,
 )
 from holdfast.handler import CallRecord
 from holdfast.policy.hedge import HedgeConfig
@@ -36,7 +37,9 @@ from holdfast.policy.throttle import ThrottleConfig
 from tests.calling.town import Town, run_exactly, told, town
 
 FOLDER = Path(__file__).resolve().parent / "golden"
-COMPARED = (BreakerChanged, CallEnded, CallHedged, CallHeldBack, CallRetried, NodeChanged, NodeEjected, PanicChanged, RetryDenied)
+COMPARED = (
+    BreakerChanged, CallEnded, CallHedged, CallHeldBack, CallRetried, NodeChanged, NodeEjected, PanicChanged, RetryDenied, StrainChanged
+)  # fmt: skip
 
 Way = Literal["merged", "walked", "explained"]
 """Past the stack; through it, as it was edited; through it, as calls are to be explained."""

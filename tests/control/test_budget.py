@@ -101,21 +101,32 @@ def test_it_is_the_model(events: list[tuple[str, int, int]], config: tuple[float
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["deposit", "take", "take", "succeeded"]), st.floats(0, 3), st.integers(1, 30)), max_size=80),
+    st.lists(
+        st.tuples(st.sampled_from(["deposit", "take", "take", "succeeded", "earn_nothing"]), st.floats(0, 3), st.integers(1, 30)),
+        max_size=80,
+    ),
     st.sampled_from([0.0, 0.01, 0.2, 1.0]),
     st.sampled_from([0.0, 0.5, 10.0]),
+    st.booleans(),
 )
-def test_attempts_never_outgrow_calls_and_time(moves: list[tuple[str, float, int]], share: float, floor_per_s: float) -> None:
-    """The theorem at the head of the file, at every moment of every history."""
+def test_attempts_never_outgrow_calls_and_time(moves: list[tuple[str, float, int]], share: float, floor_per_s: float, first: bool) -> None:
+    """The theorem at the head of the file, at every moment of every history, also of those with times in which nothing is earned."""
     budget, start, now, calls = RetryBudget(share=share, floor_per_s=floor_per_s), 7.3, 7.3, 0
+    if first:
+        budget.earn_nothing(now + 4.0)
     budget.deposit(now)
     calls += 1
     for what, wait, times in moves:
         now += wait
         for _ in range(times):
-            getattr(budget, what)(now)
+            if what == "earn_nothing":
+                budget.earn_nothing(now + times / 4)
+            else:
+                getattr(budget, what)(now)
             calls += what == "deposit"
         assert budget.taken <= share * calls + floor_per_s * max(now - start, 10.0) + 1e-6
+        assert 0.0 <= budget.level(now) <= share * calls + floor_per_s * 10.0 + 1e-6
+        assert 0.0 <= budget.fullness(now) <= 1.0 + 1e-6
 
 
 @pytest.mark.parametrize("calls_per_s", [20, 200, 2000])

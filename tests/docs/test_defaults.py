@@ -11,16 +11,17 @@ import pytest
 
 import holdfast
 from holdfast import config as config_module
-from holdfast.balance import eject, endpoint, listing, pool
+from holdfast.balance import eject, endpoint, listing, pool, strain
 from holdfast.balance.balancer import BalanceConfig
 from holdfast.balance.eject import EjectConfig
 from holdfast.balance.members import MembersConfig
 from holdfast.balance.picker import SlowStart
 from holdfast.balance.pool import PoolConfig
 from holdfast.balance.resolve import ResolveConfig
+from holdfast.balance.strain import StrainConfig
 from holdfast.calling import nodes
 from holdfast.config import ClientConfig, ServerConfig
-from holdfast.control import gradient
+from holdfast.control import budget, gradient
 from holdfast.control.budget import BudgetConfig
 from holdfast.framing import delimited, lengths
 from holdfast.net import census, door, eyeballs, framed, hello, link, listener, resolver, tcp, trust
@@ -41,7 +42,7 @@ from tests.docs.tables import LANGUAGES, reference, rows, words
 
 UNITS = {"s": 1, "KiB": 2**10, "MiB": 2**20}
 POLICIES = (RetryConfig, BudgetConfig, HedgeConfig, BreakerConfig, ThrottleConfig, LimitConfig, FallbackConfig)
-NODES = (BalanceConfig, EjectConfig, ResolveConfig, MembersConfig, PoolConfig)
+NODES = (BalanceConfig, EjectConfig, StrainConfig, ResolveConfig, MembersConfig, PoolConfig)
 IDENTITY = {"instance", "name", "catalogue", "codec", "features"}
 """Settings that say who somebody is; nobody chooses a limit there."""
 PARTS = {"loop", "wheel", "emit", "settings", "budget", "settled", "cancels_per_s", "pings_per_s", "checksum"}
@@ -83,6 +84,7 @@ def code_says() -> dict[str, object]:
         says |= struct_defaults(struct)
     says |= {f"endpoint.{name}": getattr(endpoint, name) for name in ("TAU_S", "SEED_S", "PENALTY_S", "PENALTY_MAX_S", "ASKED_MIN_S")}
     says |= {f"eject.{name}": getattr(eject, name) for name in ("PRIOR", "PEERS_MIN", "PEER_ATTEMPTS_MIN")}
+    says |= {"strain.LATE_MIN": strain.LATE_MIN, "budget.UNEARNED_PART": budget.UNEARNED_PART}
     says |= {f"listing.{name}": getattr(listing, name) for name in ("FILE_MAX_BYTES", "NODES_MAX")}
     says |= {f"pool.{name}": getattr(pool, name) for name in ("CONNECTIONS_LIMIT", "DRAINING_MAX")}
     says |= {f"hedge.{name}": getattr(hedge, name) for name in ("METHODS_MAX", "FULLNESS_MIN")}

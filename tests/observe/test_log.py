@@ -31,6 +31,7 @@ from holdfast.facts import (
     ResolveFailed,
     RetryDenied,
     SignalReceived,
+    StrainChanged,
 )
 from holdfast.handler import AttemptRecord, CallRecord
 from holdfast.observe.log import LEVELS, TRACEBACK_MAX_CHARS, VALUE_MAX_CHARS, JsonLog, Log, TextLog, event_name, level_of
@@ -312,6 +313,9 @@ def test_a_storm_of_failed_calls_does_not_flood_the_log() -> None:
         (NodeEjected("a", "fails 40 %", 30.0, enforced=False), "info"),
         (PanicChanged(True, 1, 5), "warning"),
         (PanicChanged(False, 4, 5), "info"),
+        (StrainChanged(True, 5), "warning"),
+        (StrainChanged(False, 5), "info"),
+        (StrainChanged(True, 5, enforced=False), "info"),
         (ResolveFailed("dns+tcp://a", "no such name", 1.0), "warning"),
         (CallHeldBack("m", "throttle"), "warning"),
         (CallHeldBack("m", "throttle", enforced=False), "debug"),
@@ -337,6 +341,7 @@ def test_no_fact_is_louder_than_its_kind() -> None:
         BreakerChanged("a", "open", "r"),
         CallHeldBack("m", "queue"),
         PanicChanged(True, 1, 5),
+        StrainChanged(True, 5),
     ]
     for fact in quiet:
         assert order.index(level_of(fact)) <= order.index(LEVELS[type(fact)])

@@ -21,6 +21,7 @@ from holdfast.facts import (
     PanicChanged,
     ResolveFailed,
     RetryDenied,
+    StrainChanged,
 )
 from holdfast.handler import CallRecord
 from holdfast.observe.metrics import OTHER, REASONS, REASONS_MAX, Metrics
@@ -106,6 +107,9 @@ def test_a_snapshot_does_not_change() -> None:
         (PanicChanged(False, 4, 5), "panic_changed", {"off": 2}),
         (ResolveFailed("s", "r", 1.0), "resolve_failed", None),
         (RetryDenied("m", "budget"), "retry_denied", {"budget": 2}),
+        (StrainChanged(True, 5), "strain_changed", {"on": 2}),
+        (StrainChanged(False, 5), "strain_changed", {"off": 2}),
+        (StrainChanged(True, 5, enforced=False), "strain_changed", {"shadow:on": 2}),
     ],
 )
 def test_facts_are_counted_by_their_reason_where_they_have_few(fact: Fact, event: str, reasons: dict[str, int] | None) -> None:

@@ -68,15 +68,17 @@ class Balancer:
         ready: those that take calls in the ordinary way; in panic, all that are connected.
         wake_at: when time alone may change something; a pick before that need not ask.
         panicking: fewer than `panic_share` of the nodes are usable.
+        warm_until: until when there is no slow start, because the others have too much to do to spare anybody.
     """
 
-    __slots__ = ("_config", "_emit", "_kept_out", "_usable", "choose", "nodes", "panicking", "picker", "ready", "wake_at")
+    __slots__ = ("_config", "_emit", "_kept_out", "_usable", "choose", "nodes", "panicking", "picker", "ready", "wake_at", "warm_until")
 
     def __init__(self, picker: Picker, config: BalanceConfig, emit: Emit = discard) -> None:
         self.nodes: dict[str, Node] = {}
         self.ready: list[Node] = []
         self.wake_at = math.inf
         self.panicking = False
+        self.warm_until = -math.inf
         self.picker = picker
         self.choose = picker.choose
         self._config = config
@@ -225,7 +227,7 @@ class Balancer:
         node.place = len(self.ready)
         self.ready.append(node)
         if node.warm_at == math.inf:
-            node.warm_at = now
+            node.warm_at = now if now >= self.warm_until else -math.inf
 
     def _take_out(self, node: Node) -> None:
         last = self.ready.pop()

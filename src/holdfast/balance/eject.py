@@ -124,9 +124,11 @@ class _Record:
         marks: when it was looked at, and these two then, oldest first.
         times: how often it was ejected, less what it made good.
         until: until when it is out, or would be; 0 when it is not.
+        began: what it had failed, and of that by load, when its past was forgotten last.
+        by_load: it is out, and failed mostly by being too slow.
     """
 
-    __slots__ = ("failed", "marks", "node", "settled", "times", "until")
+    __slots__ = ("began", "by_load", "failed", "marks", "node", "settled", "times", "until")
 
     def __init__(self, node: Node, at: float) -> None:
         self.node = node
@@ -134,6 +136,8 @@ class _Record:
         self.marks: list[tuple[float, int, int]] = [(at, 0, 0)]
         self.times = 0
         self.until = 0.0
+        self.began = (0, 0)
+        self.by_load = False
 
     def read(self) -> None:
         node = self.node
@@ -143,6 +147,7 @@ class _Record:
     def forget(self, now: float) -> None:
         self.read()
         self.marks = [(now, self.settled, self.failed)]
+        self.began = (self.failed, self.node.late)
 
     def counts(self, intervals: int) -> tuple[int, int]:
         """Attempts and failures in so many of the last intervals, or in as many as are known."""
@@ -176,6 +181,24 @@ class Ejector:
         self._spans = [2**power for power in range(longest.bit_length()) if 2**power < longest] + [longest]
         self.ejections = self.would = self.out = 0
 
+    def excuse(self, nodes: Collection[Node], now: float) -> Sequence[Node]:
+        """Most nodes are too slow at once: nobody is out for it, and what they do now says nothing. Return those that are back."""
+        if self._config.mode == "off":
+            return ()
+        self._know(nodes)
+        for record in self._records.values():
+            if record.until and record.by_load:
+                record.until = now
+                record.times -= 1
+        back = self._take_back(now)
+        self.out = sum(1 for record in self._records.values() if record.until)
+        for record in self._records.values():
+            if not record.until:
+                record.forget(now)
+        self._judged_at, self._judge_at = now, now + self._config.interval_s
+        self.next_at = min([self._judge_at, *(record.until for record in self._records.values() if record.until)])
+        return back if self._config.mode == "enforce" else ()
+
     def sweep(self, nodes: Collection[Node], now: float) -> Sweep:
         """Take back who has been out for long enough, and judge all others if an interval is over.
 
@@ -184,8 +207,7 @@ class Ejector:
         """
         if now < self.next_at:
             return NOTHING
-        records = {node: self._records.get(node) or _Record(node, self._judged_at) for node in nodes}
-        self._records = records
+        records = self._know(nodes)
         back = self._take_back(now)
         self.out = sum(1 for record in records.values() if record.until)
         ejected: list[Ejection] = []
@@ -198,6 +220,10 @@ class Ejector:
             self._judged_at, self._judge_at = now, now + self._config.interval_s
         self.next_at = min([self._judge_at, *(record.until for record in records.values() if record.until)])
         return Sweep(ejected, back) if self._config.mode == "enforce" else NOTHING
+
+    def _know(self, nodes: Collection[Node]) -> dict[Node, _Record]:
+        self._records = {node: self._records.get(node) or _Record(node, self._judged_at) for node in nodes}
+        return self._records
 
     # ------------------------------------------------------------------ out and back
 
@@ -213,6 +239,8 @@ class Ejector:
         record.times = min(record.times + 1, math.ceil(config.max_s / config.base_s))
         for_s = min(config.base_s * record.times, config.max_s)
         record.until = now + for_s
+        failed, late = record.began
+        record.by_load = 2 * (node.late - late) > node.failures - failed
         self.out += 1
         if enforced:
             self.ejections += 1

@@ -71,7 +71,8 @@ class Gate(Protocol):
 
     def roll(self, now: float) -> None: ...
     def succeeded(self, now: float, era: int) -> None: ...
-    def failed(self, now: float, era: int, *, counts_in_row: bool = True) -> None: ...
+    def failed(self, now: float, era: int, *, counts_in_row: bool = True, by_load: bool = False, excused: bool = False) -> None: ...
+    def excuse(self, now: float) -> bool: ...
     def released(self, now: float, era: int) -> None: ...
 
 
@@ -105,8 +106,12 @@ class OpenGate:
     def succeeded(self, now: float, era: int) -> None:
         """An attempt went well."""
 
-    def failed(self, now: float, era: int, *, counts_in_row: bool = True) -> None:
+    def failed(self, now: float, era: int, *, counts_in_row: bool = True, by_load: bool = False, excused: bool = False) -> None:
         """An attempt did not."""
+
+    def excuse(self, now: float) -> bool:
+        """There is nothing to excuse."""
+        return False
 
     def released(self, now: float, era: int) -> None:
         """An attempt was given up."""
@@ -126,7 +131,8 @@ class Node:
         cost: the latency estimate in seconds, as of `stamp`; 0 before its first answer.
         heard_at: when it last answered, or was given a call when it had none; inf while it has none.
         warm_at: when it began to take calls, from which slow start counts; -inf for one that is warm.
-        attempts, failures, given_up: counted for ever; `given_up` are the attempts that we let go, which say nothing of the node.
+        attempts, failures, late, given_up: counted for ever; `late` are the failures by load, and `given_up` the attempts that we let go,
+            which say nothing of the node.
         place: where it stands in the balancer's list; the balancer's business.
     """
 
@@ -141,6 +147,7 @@ class Node:
         "given_up",
         "heard_at",
         "key",
+        "late",
         "load",
         "pending",
         "place",
@@ -172,6 +179,7 @@ class Node:
         self.warm_at = float("-inf")
         self.attempts = 0
         self.failures = 0
+        self.late = 0
         self.given_up = 0
         self.place = -1
 
@@ -194,13 +202,30 @@ class Node:
         self.observe(now - started, now)
         self.gate.succeeded(now, era)
 
-    def failed(self, started: float, now: float, era: int, *, retry_after_s: float | None = None, overload: bool = False) -> None:
-        """It failed, and the node is to blame. What a node asks for counts as its latency, a second at least."""
+    def failed(
+        self,
+        started: float,
+        now: float,
+        era: int,
+        *,
+        retry_after_s: float | None = None,
+        overload: bool = False,
+        by_load: bool = False,
+        excused: bool = False,
+    ) -> None:
+        """It failed, and the node is to blame. What a node asks for counts as its latency, a second at least.
+
+        Args:
+            overload: it refused, because it has too much to do.
+            by_load: that, or it was too slow.
+            excused: most nodes are too slow, so it is not to blame for that.
+        """
         self.pending -= 1
         self.failures += 1
         penalty_s = PENALTY_S if retry_after_s is None else min(max(retry_after_s, ASKED_MIN_S), PENALTY_MAX_S)
         self.observe(max(now - started, penalty_s), now)
-        self.gate.failed(now, era, counts_in_row=not overload)
+        self.late += by_load
+        self.gate.failed(now, era, counts_in_row=not overload, by_load=by_load, excused=excused)
 
     def let_go(self, started: float, now: float, era: int) -> None:
         """It was given up by us: cancelled, or another attempt was faster. Says nothing but that it took at least so long."""

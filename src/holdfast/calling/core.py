@@ -74,7 +74,7 @@ class Core(Trunk):
         self.budget = RetryBudget(share=budget.share, floor_per_s=budget.floor_per_s, ttl_s=budget.ttl_s, mode=budget.mode)
         self.hedges = Hedges(config.hedge, self.budget) if config.hedge.mode != "off" else None
         self.resolver = make_resolver(self)
-        self.nodes = Nodes(self.resolver, self._make_dialer, config, self.wheel, rng, emit)
+        self.nodes = Nodes(self.resolver, self._make_dialer, config, self.wheel, rng, emit, self.budget.earn_nothing)
         self.balancer = self.nodes.balancer
         self.ready = self.balancer.ready
         self.throttle = Throttle(config.throttle)
@@ -113,6 +113,8 @@ class Core(Trunk):
                 self.budget,
                 hedges=self.hedges,
                 panicking=lambda: self.balancer.panicking,
+                late=self._late,
+                strained=lambda: self.nodes.strained(self.now()),
                 silent_s=self._silent_s,
                 spawn=self.spawn,
                 slow=self._slow,
@@ -208,6 +210,10 @@ class Core(Trunk):
                 node.overdue(now - began, now)
             if node.target.session is not None:
                 node.target.session.suspect(now)
+
+    def _late(self, request: Request) -> bool:
+        """An attempt has used up its share of the deadline. Return whether that is so at most nodes, so that another one would too."""
+        return bool(request.tried) and self.nodes.late(request.tried[-1], self.now())
 
     def watch(self, at: float) -> None:
         """A call is under way that may get another attempt beside it at `at`."""

@@ -35,6 +35,7 @@ from ..policy.breaker import Breaker
 from ..policy.classify import classify
 from ..rpc.dialer import Dialer
 from .following import follow
+from .load import Load
 
 LAG_EVERY_S = 0.05
 LAG_S = 0.02
@@ -90,7 +91,9 @@ class Nodes:
         wheel: Wheel,
         rng: Streams,
         emit: Emit,
+        unearned: Callable[[float], None],
     ) -> None:
+        """`unearned`: told until when the budget is to earn nothing."""
         self._loop = asyncio.get_running_loop()
         self._resolver = resolver
         self._make_dialer = make_dialer
@@ -105,8 +108,9 @@ class Nodes:
         picker = make_picker(balance.picker, rng.stream("pick"), slow_start=slow_start, hash_factor=balance.hash_factor)
         self.balancer = Balancer(picker, balance, emit)
         self._members = Members(config.members, emit)
-        self._ejector: Ejector | None = None
-        """Made when there is more than one node, for it compares them."""
+        self._ejector: Ejector | None = None  # made when there is more than one node, for it compares them
+        self._load: Load | None = None  # made for the first attempt that is late
+        self._unearned = unearned
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self.lag_due = math.inf
@@ -143,6 +147,8 @@ class Nodes:
             self.balancer.remove(gone, now)
             for node in gone:
                 node.target.retire()
+                if self._load is not None:
+                    self._load.forget(node)
         keep = len(wanted) > 1
         made = [self._make_node(endpoint, now, keep) for endpoint in new]
         self.balancer.add(made, now)
@@ -337,9 +343,28 @@ class Nodes:
         if signal == "success":
             node.succeeded(started, now, era)
         elif signal == "failure" or signal == "overload":
-            node.failed(started, now, era, retry_after_s=error.retry_after_s, overload=signal == "overload")
+            by_load = outcome.limit == "dropped"
+            excused = by_load and not self._closed and self._load_of().overloaded(node, now, self._ejector)
+            overload = signal == "overload"
+            node.failed(started, now, era, retry_after_s=error.retry_after_s, overload=overload, by_load=by_load, excused=excused)
         else:
             node.let_go(now if outcome.latency == "nothing" else started, now, era)
+
+    # ------------------------------------------------------------------ nodes, or load
+
+    def late(self, node: Node, now: float) -> bool:
+        """An attempt at `node` has used up its share of the deadline. Return whether that is so at most nodes: another would, too."""
+        return self._load_of().late(node, now)
+
+    def strained(self, now: float) -> bool:
+        """Whether most nodes are overloaded."""
+        return self._load is not None and self._load.strained(now)
+
+    def _load_of(self) -> Load:
+        made = self._load
+        if made is None:
+            made = self._load = Load(self._config.strain, self.balancer, self._wheel, self._emit, self._unearned)
+        return made
 
     # ------------------------------------------------------------------ looking after them
 
@@ -362,7 +387,9 @@ class Nodes:
         now = self.now()
         if now >= self._members.next_at and self._members.tick(now):
             self._use(now)
-        if self._ejector is not None:
+        if self._ejector is not None and self._load is not None and self._load.excused(now):
+            self._load.excuse(now, self._ejector)
+        elif self._ejector is not None:
             swept = self._ejector.sweep(list(self.balancer.nodes.values()), now)
             for node in [ejection.node for ejection in swept.ejected] + list(swept.back):
                 self.balancer.changed(node, now)
@@ -395,6 +422,8 @@ class Nodes:
     def close(self) -> None:
         """No attempt begins any more."""
         self._closed = True
+        if self._load is not None:
+            self._load.close()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._wake()

@@ -53,7 +53,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "throttle": ("throttle",),
     "retry": ("retry", "budget", "hedge"),
     "limit": ("limit",),
-    "balance": ("balance", "eject", "members", "resolve"),
+    "balance": ("balance", "eject", "strain", "members", "resolve"),
     "breaker": ("breaker",),
     "attempt": (),
     "connection": ("dial", "pool", "waiting_max", "checksum"),
@@ -67,6 +67,7 @@ SWITCHES: dict[str, tuple[str, str]] = {
     "limit": ("mode", "enforce"),
     "breaker": ("mode", "enforce"),
     "eject": ("mode", "enforce"),
+    "strain": ("mode", "enforce"),
     "fallback": ("values", "{'shop.price': 9.9}"),
 }
 """What can be off, and what turns it on: the field, and a value for it."""

@@ -30,6 +30,8 @@ import msgspec
 from ..errors import ConfigError
 
 SLOTS = 10
+UNEARNED_PART = 0.1
+"""Of the floor, what is left while nothing is earned: enough for a few calls that fail for another reason, too little to matter."""
 EPSILON = 1e-9
 """Five fifths are one attempt, whatever floating point thinks of them."""
 
@@ -90,6 +92,7 @@ class RetryBudget:
         "_purse",
         "_slot",
         "_slot_s",
+        "_unearned_until",
         "calls",
         "dark",
         "denied",
@@ -116,6 +119,7 @@ class RetryBudget:
         self.denied = 0
         self.would = 0
         self.dark = 0
+        self._unearned_until = -math.inf
         self._asked = False  # somebody wanted an attempt in the present slot
         self._slot = 0
         self._slot_s = ttl_s / SLOTS
@@ -139,6 +143,10 @@ class RetryBudget:
             self._earn(now)
             self.dark = 0
         self.lit = True
+
+    def earn_nothing(self, until: float) -> None:
+        """The servers are overloaded until then, as far as we know: calls pay nothing in, and of the floor a tenth is left."""
+        self._unearned_until = max(until, self._unearned_until)
 
     def take(self, now: float) -> bool:
         """An attempt beyond the first is about to be sent: take it, or say that it must not be.
@@ -165,12 +173,12 @@ class RetryBudget:
         if now >= self.rolls_at:
             self.roll(now)
         self._earn(now)
-        return max(0.0, sum(self._purse) + self.calls * self.share + self._floor)
+        return self._saved() + self._floor
 
     def fullness(self, now: float) -> float:
         """How full it is, 0 to 1: what is there, of what would be there had nothing been taken and the floor never halved."""
         level = self.level(now)
-        whole = sum(self._paid) + self.calls * self.share + self._floor_max
+        whole = sum(self._paid) + self._fresh() + self._floor_max
         return 1.0 if self.mode == "off" else level / whole if whole > 0 else 0.0
 
     def roll(self, now: float) -> None:
@@ -185,10 +193,10 @@ class RetryBudget:
             self.dark = 0
         elif self.calls or self._asked:
             self.dark += 1
-        earned = self.calls * self.share
+        earned = self._fresh()
         for _ in range(min(slot - self._slot, SLOTS)):
             self._paid.append(earned)
-            self._purse[-1] += earned
+            self._purse[-1] = max(0.0, self._purse[-1] + earned)
             self._purse.append(0.0)
             del self._paid[0], self._purse[0]
             earned = 0.0
@@ -200,19 +208,31 @@ class RetryBudget:
     def _earn(self, now: float) -> None:
         """Bring the floor up to `now`; since `_floor_at` it has been as it is."""
         part = 0.5 ** min(self.dark // SLOTS, 64)
+        idle_to = min(now, self._unearned_until)
+        if now < self._unearned_until or self._floor_at < idle_to:
+            self._floor = min(self._floor, self._floor_max * part * UNEARNED_PART)
+            self._floor_at = max(self._floor_at, idle_to)
         if now > self._floor_at:
             self._floor += (now - self._floor_at) * self.floor_per_s * part
             self._floor_at = now
         self._floor = min(self._floor, self._floor_max * part)
 
+    def _fresh(self) -> float:
+        """What the calls of the present slot have paid in: nothing, if it began while nothing was earned."""
+        return 0.0 if self.rolls_at - self._slot_s < self._unearned_until else self.calls * self.share
+
+    def _saved(self) -> float:
+        """What is left of all that was paid in. What the present slot has spent of what is void by now is no debt."""
+        return sum(self._purse[:-1]) + max(0.0, self._purse[-1] + self._fresh())
+
     def _spend(self) -> bool:
         """Take one from the oldest there is, and from the floor what then lacks."""
-        purse, fresh = self._purse, self.calls * self.share
-        if sum(purse) + fresh + self._floor < 1.0 - EPSILON:
+        purse, fresh = self._purse, self._fresh()
+        if self._saved() + self._floor < 1.0 - EPSILON:
             return False
         lacking = 1.0
         for place in range(SLOTS):
-            there = purse[place] + (fresh if place == SLOTS - 1 else 0.0)
+            there = max(0.0, purse[place] + (fresh if place == SLOTS - 1 else 0.0))
             used = min(there, lacking)
             purse[place] -= used
             lacking -= used

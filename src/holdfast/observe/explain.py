@@ -42,6 +42,7 @@ WHY_NOT_BESIDE = {
     "budget": "the budget was spent",
     "deadline": "too little of the deadline was left",
     "panic": "most nodes were unusable",
+    "strained": "most nodes were as slow",
     "too_slow": "its method is slow in general",
     "too_many_methods": "too many methods are called for each to be measured",
     "no_other_node": "there was no other node",

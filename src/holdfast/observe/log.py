@@ -42,6 +42,7 @@ from ..facts import (
     ProtocolFailed,
     ResolveFailed,
     RetryDenied,
+    StrainChanged,
     StreamAbandoned,
     TlsReloadFailed,
 )
@@ -70,6 +71,7 @@ LEVELS: dict[type[Fact], Level] = {
     NodeChanged: "warning",
     NodeEjected: "warning",
     PanicChanged: "warning",
+    StrainChanged: "warning",
     ProtocolFailed: "error",
     ResolveFailed: "warning",
     RetryDenied: "debug",
@@ -98,6 +100,8 @@ def level_of(fact: Fact) -> Level:
         case BreakerChanged(state="probing") | CallHeldBack(enforced=False):
             return "debug"
         case BreakerChanged(state="closed") | BreakerChanged(enforced=False) | NodeEjected(enforced=False) | PanicChanged(on=False):
+            return "info"
+        case StrainChanged(on=False) | StrainChanged(enforced=False):
             return "info"
         case NodeChanged(state=state) if state != "down":
             return "info" if state == "ready" else "debug"

@@ -25,6 +25,7 @@ from ..facts import (
     NodeEjected,
     PanicChanged,
     RetryDenied,
+    StrainChanged,
 )
 from ..handler import CallRecord
 from .log import event_name
@@ -45,6 +46,7 @@ REASONS: dict[type[Fact], str] = {
     NodeEjected: "enforced",
     PanicChanged: "on",
     RetryDenied: "reason",
+    StrainChanged: "on",
 }
 """The field by which a kind of fact is counted, beside how many there were of it."""
 

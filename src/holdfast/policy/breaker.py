@@ -9,6 +9,8 @@ recorded; a success never shuts a node. Source: reference algorithms.md 2.15.
                           ├── it fails: for about twice as long ◄────────┤
                           └── it says nothing: the next may go in ◄──────┘
 
+While most nodes are too slow at once (`balance/strain.py`) a breaker that slowness opened is closed again, and all counts are forgotten.
+
 Owns: that state, and *eras*. An attempt notes at its start in which era it began and says so when it ends; what began before the breaker
 last changed its mind says nothing about the node as it is now and is not counted. The probe is an era of its own with one attempt in it:
 its number is the token, taken synchronously, so that no two callers can hold it.
@@ -36,6 +38,9 @@ State = Literal["closed", "open", "probing"]
 
 STRAY = -1
 """The era of an attempt that does not count: it went in although the breaker was not closed, and is not the probe."""
+
+BLAME_KEPT = 0.7
+"""Of what the failures before say of why it trips, at each one: the last five make up five sixths."""
 
 _NOBODY = -2
 """Where a probe's era would stand: there is no probe."""
@@ -115,8 +120,8 @@ class Breaker(Window):
     """
 
     __slots__ = (
-        "_config", "_emit", "_eras", "_handed", "_opened", "_rng", "_token", "enforced", "era", "held", "mode", "node", "on_change",
-        "owner", "reason", "retry_at", "row", "shut", "since", "state", "trips", "would",
+        "_blame", "_blame_load", "_config", "_emit", "_eras", "_handed", "_opened", "_rng", "_token", "by_load", "enforced", "era",
+        "held", "mode", "node", "on_change", "owner", "reason", "retry_at", "row", "shut", "since", "state", "trips", "would",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +155,8 @@ class Breaker(Window):
         self._emit = emit
         self._eras = 1
         self._token = _NOBODY  # the probe's era while there is a probe
+        self.by_load = False
+        self._blame = self._blame_load = 0.0
         self._handed = False  # `probe` took the token, and the attempt it is for has not come in yet
         self._opened = 0  # how often since it was last closed
 
@@ -207,22 +214,28 @@ class Breaker(Window):
         elif era == self._token:
             self._close(now)
 
-    def failed(self, now: float, era: int, *, counts_in_row: bool = True) -> None:
+    def failed(self, now: float, era: int, *, counts_in_row: bool = True, by_load: bool = False, excused: bool = False) -> None:
         """An attempt of that era failed, and the node is to blame.
 
         Args:
             counts_in_row: False when the node refused because it has too much to do. That counts in the share and fails a probe, but five
                 such in a row are a busy node, not a dead one.
+            by_load: it was too slow, or refused; if mostly such trip it, `excuse` closes it again.
+            excused: most nodes are too slow: it is not counted. A probe fails all the same, for what opened it was something else.
         """
         if era == self.era:
+            if excused:
+                return
             if now >= self.rolls_at:
                 self.roll(now)
             self.bad += 1
             if counts_in_row:
                 self.row += 1
+            self._blame = self._blame * BLAME_KEPT + 1.0
+            self._blame_load = self._blame_load * BLAME_KEPT + by_load
             self._judge(now)
         elif era == self._token:
-            self._open(now, "a probe that failed")
+            self._open(now, "a probe that failed", by_load=by_load and self.by_load)
 
     def released(self, now: float, era: int) -> None:
         """An attempt of that era ended and says nothing of the node: it was cancelled, or another was faster, or it never left.
@@ -256,30 +269,40 @@ class Breaker(Window):
 
     def _judge(self, now: float) -> None:
         config, total = self._config, self.good + self.bad
+        by_load = self._blame_load > 0.5 * self._blame
         if self.mode == "off":
             return
         if self.row >= config.in_row:
-            self._open(now, f"{self.row} failures in a row")
+            self._open(now, f"{self.row} failures in a row", by_load=by_load)
         elif total >= config.calls_min and self.good < config.success_share * total:
-            self._open(now, f"{self.good} of {total} calls succeeded in the last {config.window_s:g} s")
+            self._open(now, f"{self.good} of {total} calls succeeded in the last {config.window_s:g} s", by_load=by_load)
 
-    def _open(self, now: float, reason: str) -> None:
+    def _open(self, now: float, reason: str, *, by_load: bool) -> None:
         open_s = equal_jitter(self._rng, self._opened, base_s=self._config.open_base_s, cap_s=self._config.open_cap_s)
         self._opened += 1
         self._token = _NOBODY
         self.era = 0
         self.trips += 1
+        self.by_load = by_load
         self.reason = reason
         self._become("open", now, reason, retry_at=now + open_s, open_s=open_s)
 
-    def _close(self, now: float) -> None:
+    def excuse(self, now: float) -> bool:
+        """Most nodes are too slow at once, so that is not this one's fault: if that is what opened it, it is closed. True when it was."""
+        if self.state == "closed" or not self.by_load:
+            return False
+        self._close(now, "most nodes are too slow: it is the load")
+        return True
+
+    def _close(self, now: float, reason: str = "the probe succeeded") -> None:
         self._eras += 1
         self._token = _NOBODY
+        self._handed = False
         self.era = self._eras
         self._opened = 0
         self.row = 0
         self.reset()
-        self._become("closed", now, "the probe succeeded", retry_at=0.0)
+        self._become("closed", now, reason, retry_at=0.0)
 
     def _become(self, state: State, now: float, reason: str, *, retry_at: float, open_s: float = 0.0) -> None:
         self.state = state

@@ -105,6 +105,11 @@ def _heard(request: Request) -> float:
     return 0.0
 
 
+def _in_time(request: Request) -> bool:
+    """Whether all are slow, where nobody knows."""
+    return False
+
+
 def _nobody(request: Request, began: float) -> None:
     """Who is told of slow attempts while nobody listens."""
 
@@ -112,7 +117,9 @@ def _nobody(request: Request, began: float) -> None:
 class _Call:
     """One call while it is more than one attempt."""
 
-    __slots__ = ("attempt", "backoff_s", "began_at", "beside_at", "cancelled", "error", "hedged", "latest_at", "maybe", "unsent")
+    __slots__ = (
+        "attempt", "backoff_s", "began_at", "beside_at", "cancelled", "error", "hedged", "latest_at", "maybe", "strained", "unsent",
+    )  # fmt: skip
 
     def __init__(self, attempt: int, began_at: float) -> None:
         self.attempt = attempt
@@ -120,7 +127,7 @@ class _Call:
         self.backoff_s = 0.0
         self.error: HoldfastError | None = None
         self.maybe = False
-        self.cancelled = self.unsent = self.hedged = False
+        self.cancelled = self.unsent = self.hedged = self.strained = False
         self.latest_at = 0.0
         self.beside_at: float | None = None
 
@@ -139,6 +146,9 @@ class Retrier:
             that; inf when it has no connection.
         spawn: makes a task, for attempts beside one another; without it there are none.
         slow: told of a request whose latest attempt, sent at that time, is still under way when another one is due.
+        late: told of a request whose latest attempt has used up its share of the deadline; whether that is so everywhere, and another
+            attempt beside it would be as slow.
+        strained: whether most nodes are overloaded: then nothing is hedged.
     """
 
     def __init__(
@@ -154,6 +164,8 @@ class Retrier:
         silent_s: Callable[[Request], float] = _heard,
         spawn: Spawn | None = None,
         slow: Callable[[Request, float], None] = _nobody,
+        late: Callable[[Request], bool] = _in_time,
+        strained: Callable[[], bool] = _calm,
     ) -> None:
         self._now = now
         self._rng = rng
@@ -165,6 +177,8 @@ class Retrier:
         self._silent_s = silent_s
         self._spawn = spawn
         self._slow = slow
+        self._late = late
+        self._strained = strained
 
     def layer(self, handler: Handler) -> Handler:
         """Return the handler with retries around it."""
@@ -342,7 +356,9 @@ class Retrier:
         """The attempts under way are slow: send another one, if that may be."""
         now = self._now()
         name = request.info.name
-        share_at = attempt_until(call.latest_at, request.deadline_at, request.attempts_max - call.attempt + 1, idempotent=True)
+        share_at = None  # of an attempt of which it was said that another would be as slow
+        if not call.strained:
+            share_at = attempt_until(call.latest_at, request.deadline_at, request.attempts_max - call.attempt + 1, idempotent=True)
         hedge_at = None if call.hedged else self._hedge_at(request, call.latest_at, now)
         due = max(now, call.beside_at or now)  # timers may be early by a millisecond
         call.beside_at = None
@@ -352,10 +368,13 @@ class Retrier:
         if self._config.beside and share_at is not None and due >= share_at:
             if request.deadline_at is not None and now >= request.deadline_at:
                 return
-            why = "" if self._paid(request, now) else "budget"
+            call.strained = self._late(request)
+            if call.strained:  # it may stand still all the same
+                call.beside_at = self._next_look_at(None, None, now + self._config.silent_s / 2)
+            why = "strained" if call.strained else "" if self._paid(request, now) else "budget"
         elif hedge_at is None or due < hedge_at:
             silent_s = min(self._silent_s(request), now - call.latest_at)  # before that nobody wanted anything of it
-            if silent_s < self._config.silent_s - EARLY_S:
+            if not self._config.silent_s or silent_s < self._config.silent_s - EARLY_S:
                 wait_s = self._config.silent_s / 2 if silent_s < self._config.silent_s / 2 - EARLY_S else self._config.silent_s - silent_s
                 call.beside_at = self._next_look_at(share_at, hedge_at, now + wait_s)
                 return
@@ -365,7 +384,8 @@ class Retrier:
         else:
             assert self._hedges is not None
             hedge = self._hedges.of(name)
-            why = hedge.may_hedge(now, None if request.deadline_at is None else request.deadline_at - now, self._panicking())
+            left_s = None if request.deadline_at is None else request.deadline_at - now
+            why = "strained" if self._strained() else hedge.may_hedge(now, left_s, self._panicking())
             if not why and not hedge.send(now):
                 why = "budget" if self._hedges.config.mode == "enforce" else "shadow"
             if why:  # there is one more chance
@@ -385,7 +405,7 @@ class Retrier:
         """Begin an attempt of its own task, with a copy of the request: what it changes there is its own."""
         assert self._spawn is not None
         call.latest_at = now
-        call.hedged = False
+        call.hedged = call.strained = False
         call.beside_at = self.beside_at(request, now, call.attempt)
         mine = copy.copy(request)
         mine.attempt = kind

@@ -52,6 +52,9 @@ SOMETIMES = (
     "a node came back from its ejection",
     "panic began",
     "panic ended",
+    "a strain began",
+    "a strain ended",
+    "a retry was denied: strained",
     "the throttle held a call back",
     "the throttle would have held a call back",
     "the limit held a call back",
@@ -240,7 +243,7 @@ class Truth(spine_truth.Truth):
         if self.world._engine.over:
             return
         if isinstance(fact, facts.RetryDenied):
-            if fact.reason in ("budget", "attempts", "deadline", "not_idempotent"):
+            if fact.reason in ("budget", "attempts", "deadline", "not_idempotent", "strained"):
                 self.reached(f"a retry was denied: {fact.reason}")
             if fact.reason == "budget":
                 account.denied_at = self.now()
@@ -254,6 +257,8 @@ class Truth(spine_truth.Truth):
             self.reached("a node was ejected" if fact.enforced else "a node would have been ejected")
         elif isinstance(fact, facts.PanicChanged):
             self.reached("panic began" if fact.on else "panic ended")
+        elif isinstance(fact, facts.StrainChanged):
+            self.reached("a strain would have begun" if not fact.enforced else "a strain began" if fact.on else "a strain ended")
         elif isinstance(fact, facts.NodesChanged):
             for holds, point in (
                 (fact.added, "nodes joined"),
