@@ -75,7 +75,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def run_async(make_loop: Callable[[], asyncio.AbstractEventLoop], test: Callable[[], Any]) -> None:
     """Run `test` on a new loop; fail on leaked tasks, on errors nobody handled, and on transports left open."""
     unhandled: list[dict[str, Any]] = []
-    _freeze_now_and_then()
 
     async def watched() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
@@ -106,12 +105,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-_runs = itertools.count(1)
+_tests = itertools.count(1)
 
 
-def _freeze_now_and_then() -> None:
-    """What earlier tests left for good (reports, caches, late imports) grows to a hundred thousand objects: 70 ms a collection."""
-    if next(_runs) % 20 == 0:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What earlier tests left for good (reports, caches, late imports) grows to a hundred thousand objects: 70 ms a collection.
+
+    Before any test, not async ones alone: some collect a hundred times.
+    """
+    if next(_tests) % 20 == 0:
         gc.collect()
         gc.freeze()
 

@@ -12,6 +12,7 @@ import pytest
 
 import holdfast
 from holdfast import errors
+from holdfast.balance.strain import StrainConfig
 from holdfast.control.budget import BudgetConfig
 from holdfast.policy.breaker import BreakerConfig
 from holdfast.policy.throttle import ThrottleConfig
@@ -25,7 +26,7 @@ SECONDS = 10.5
 
 NODES = ("n0", "n1", "n2")
 DEFAULTS = holdfast.ClientConfig()
-BARE = holdfast.ClientConfig(breaker=BreakerConfig(mode="off"), throttle=ThrottleConfig(mode="off"))
+BARE = holdfast.ClientConfig(breaker=BreakerConfig(mode="off"), throttle=ThrottleConfig(mode="off"), strain=StrainConfig(mode="off"))
 """The budget alone, with nothing beside it that keeps calls in: the promise is its own."""
 
 svc = holdfast.Service("t")
@@ -93,11 +94,18 @@ def test_retries_cost_no_more_than_promised_at_a_low_rate(failing: float) -> Non
     assert 1.0 < amplification(failing, 20.0, BARE) <= bound(20.0, BARE)
 
 
+@pytest.mark.parametrize("failing", [0.5, 1.0])
+def test_where_all_nodes_refuse_a_retry_is_hardly_ever_sent(failing: float) -> None:
+    """Strain: what was saved before is spent, and nothing is earned."""
+    config = holdfast.ClientConfig(breaker=BARE.breaker, throttle=BARE.throttle)
+    assert 1.0 < amplification(failing, 200.0, config) < 1.1
+
+
 def test_with_all_policies_on_nobody_hammers_what_is_down() -> None:
     assert amplification(1.0, 200.0, DEFAULTS) < 1.0, "the throttle holds most of it back"
 
 
 @pytest.mark.parametrize("mode", ["off", "shadow"])
 def test_without_the_budget_the_promise_does_not_hold(mode: Any) -> None:
-    config = holdfast.ClientConfig(budget=BudgetConfig(mode=mode), breaker=BARE.breaker, throttle=BARE.throttle)
+    config = holdfast.ClientConfig(budget=BudgetConfig(mode=mode), breaker=BARE.breaker, throttle=BARE.throttle, strain=BARE.strain)
     assert amplification(1.0, 50.0, config, attempts=5, seconds=3.0) > 4.5
