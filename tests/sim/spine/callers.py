@@ -144,7 +144,7 @@ class Caller:
         need(1 <= len(told) <= op.attempts, "right-answer", f"{op} was told {len(told)} trailers")
         need({name for name, _ in told} == {f"spine.{method}"}, "right-answer", f"{op} was told of {told}")
         if told and op.nap_s and method in ("nap", "doze"):
-            run_s = told[-1][1].run_us / 1e6
+            run_s = max(trailers.run_us for _, trailers in told) / 1e6  # of attempts beside one another all may end in one turn
             need(run_s >= 0.8 * op.nap_s, "right-answer", f"{op} ran {run_s} s, says the server")
 
     async def unary(self, op: Op) -> None:

@@ -203,6 +203,7 @@ SOAKED = {
     "deadline: four callbacks stalled before a caller heard of it, and three were allowed for": Case(seed=4190),
     "nothing-left: a connection was accepted in the turn in which the server was closed": Case(seed=38577),
     "deadline: when a clock had shown something was computed by the rate that it has now": Case(seed=1984),
+    "the campaign: of attempts beside one another the last told of is not the one that answered": Case(seed=144999),
     "no-hang: two megabytes through small buffers took longer than a minute": Case(
         seed=24096, plan=FaultPlan((), recorded=True), kept=(("c1", 8), ("c1", 9), ("c1", 12))
     ),
