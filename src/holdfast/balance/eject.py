@@ -191,12 +191,11 @@ class Ejector:
                 record.until = now
                 record.times -= 1
         back = self._take_back(now)
-        self.out = sum(1 for record in self._records.values() if record.until)
         for record in self._records.values():
             if not record.until:
                 record.forget(now)
-        self._judged_at, self._judge_at = now, now + self._config.interval_s
-        self.next_at = min([self._judge_at, *(record.until for record in self._records.values() if record.until)])
+        self._begin_interval(now)
+        self._plan()
         return back if self._config.mode == "enforce" else ()
 
     def sweep(self, nodes: Collection[Node], now: float) -> Sweep:
@@ -207,9 +206,8 @@ class Ejector:
         """
         if now < self.next_at:
             return NOTHING
-        records = self._know(nodes)
+        self._know(nodes)
         back = self._take_back(now)
-        self.out = sum(1 for record in records.values() if record.until)
         ejected: list[Ejection] = []
         if now >= self._judge_at:
             inside = self._mark(now)
@@ -217,13 +215,20 @@ class Ejector:
             for record, reason in self._to_eject(inside)[:room] if room else ():
                 ejected.append(self._eject(record, reason, now))
             self._make_good(inside)
-            self._judged_at, self._judge_at = now, now + self._config.interval_s
-        self.next_at = min([self._judge_at, *(record.until for record in records.values() if record.until)])
+            self._begin_interval(now)
+        self._plan()
         return Sweep(ejected, back) if self._config.mode == "enforce" else NOTHING
 
-    def _know(self, nodes: Collection[Node]) -> dict[Node, _Record]:
+    def _know(self, nodes: Collection[Node]) -> None:
+        """Keep records of these nodes, and of no others."""
         self._records = {node: self._records.get(node) or _Record(node, self._judged_at) for node in nodes}
-        return self._records
+
+    def _begin_interval(self, now: float) -> None:
+        self._judged_at, self._judge_at = now, now + self._config.interval_s
+
+    def _plan(self) -> None:
+        """The next thing to do: to judge, or to take somebody back."""
+        self.next_at = min([self._judge_at, *(record.until for record in self._records.values() if record.until)])
 
     # ------------------------------------------------------------------ out and back
 
@@ -259,6 +264,7 @@ class Ejector:
                 back.append(record.node)
                 if self._config.mode == "enforce":
                     record.node.ejected_until = 0.0
+        self.out = sum(1 for record in self._records.values() if record.until)
         return back
 
     def _make_good(self, inside: list[_Record]) -> None:

@@ -68,7 +68,6 @@ class Load:
     def excuse(self, now: float, ejector: Ejector | None) -> None:
         """Take back all that are kept out for being slow. Nobody is spared for being new, either: the others cannot take more."""
         balancer = self._balancer
-        balancer.warm_until = self.overload.until + self._grace_s
         for node in balancer.nodes.values():
             node.gate.excuse(now)
         for node in ejector.excuse(balancer.nodes.values(), now) if ejector is not None else ():

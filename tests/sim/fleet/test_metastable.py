@@ -16,6 +16,7 @@ from holdfast.balance.eject import EjectConfig
 from holdfast.balance.strain import StrainConfig
 from holdfast.control.budget import BudgetConfig
 from holdfast.policy.breaker import BreakerConfig
+from holdfast.policy.limit import LimitConfig
 from holdfast.policy.retry import RetryConfig
 from holdfast.policy.throttle import ThrottleConfig
 from holdfast.sim import LoadModel, World
@@ -36,6 +37,7 @@ DEADLINE_S = 1.0
 TRIGGER = (6.0, 11.0)
 END_S = 41.0
 RECOVERED_S = 10.0
+AFTER = (TRIGGER[1] + RECOVERED_S, END_S)
 
 STUBBORN = holdfast.ClientConfig(
     budget=BudgetConfig(mode="off"),
@@ -45,6 +47,8 @@ STUBBORN = holdfast.ClientConfig(
     retry=RetryConfig(base_s=0.001, cap_s=0.01),
     strain=StrainConfig(mode="off"),
 )
+
+CAREFUL = holdfast.ClientConfig(limit=LimitConfig(mode="enforce", kind="gradient", queue_max=100), strain=StrainConfig(mode="off"))
 
 BLAMING = holdfast.ClientConfig(strain=StrainConfig(mode="off"))
 """What is slow is the node's fault, always."""
@@ -116,6 +120,12 @@ def fleet(trigger: str, config: holdfast.ClientConfig | None = None, attempts: i
     return load
 
 
+def afterwards(load: Load) -> list[float]:
+    """The goodput of each second, once it should be well again."""
+    began, ended = AFTER
+    return [round(load.good(began + n, began + n + 1), 2) for n in range(int(ended - began))]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("notice", [True, False], ids=["servers-that-notice", "deaf-servers"])
@@ -124,17 +134,19 @@ def test_what_pushed_it_over_ends_and_it_is_well_again_and_stays_so(trigger: str
     load = fleet(trigger, notice=notice)
     assert load.good(3.0, TRIGGER[0]) > 0.98
     assert load.good(*TRIGGER) < 0.9, "it was pushed over"
-    recovered = TRIGGER[1] + RECOVERED_S
-    seconds = [load.good(recovered + n, recovered + n + 1) for n in range(int(END_S - recovered))]
-    assert min(seconds) > 0.9, [round(good, 2) for good in seconds]
+    assert min(afterwards(load)) > 0.9, afterwards(load)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(170)
 def test_who_takes_load_for_the_nodes_fault_or_just_tries_again_keeps_it_down() -> None:
-    after = (TRIGGER[1] + RECOVERED_S, END_S)
-    blaming = fleet("slow", BLAMING)
-    assert min(blaming.good(after[0] + n, after[0] + n + 1) for n in range(int(after[1] - after[0]))) < 0.8, "it swings"
+    assert min(afterwards(fleet("slow", BLAMING))) < 0.8, "it swings"
     stubborn = fleet("gone", STUBBORN, attempts=5, notice=False)
     assert stubborn.good(3.0, 4.0) > 0.98
-    assert stubborn.good(*after) < 0.1, "it stays down, though nothing is wrong any more"
+    assert stubborn.good(*AFTER) < 0.1, "it stays down, though nothing is wrong any more"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(170)
+def test_a_limit_lets_it_recover_by_itself_where_servers_work_for_nobody() -> None:
+    assert fleet("gone", CAREFUL, notice=False).good(*AFTER) > 0.8, "nearly all the work is for somebody again"
