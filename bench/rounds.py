@@ -100,13 +100,14 @@ class Servers:
             end(child)
 
 
-def cells(plan: Plan, number: int) -> Iterable[tuple[Workload, Side]]:
-    """Return what one round measures, in order; every other round goes through the sides the other way round."""
+def cells(plan: Plan, number: int) -> Iterable[tuple[Workload, Side, int]]:
+    """Return what one round measures, in order, with the turn; every other one goes through the sides the other way round."""
     for workload in plan.workloads:
         if workload.rounds_max and number > workload.rounds_max:
             continue
-        for side in workload.sides if number % 2 else workload.sides[::-1]:
-            yield workload, side
+        for turn in range(1, workload.turns + 1):
+            for side in workload.sides if (number + turn) % 2 == 0 else workload.sides[::-1]:
+                yield workload, side, turn
 
 
 def measure(plan: Plan, record: Record) -> None:
@@ -128,7 +129,7 @@ def measure(plan: Plan, record: Record) -> None:
 
 def one_of_the_rounds(plan: Plan, record: Record, servers: Servers, clock: Progress, number: int) -> None:
     """Measure every side of every workload once."""
-    for workload, side in cells(plan, number):
+    for workload, side, turn in cells(plan, number):
         head = f"round {number}/{plan.rounds}  {workload.key:15} {side.name:26}"
         if side.peer in record.missing:
             clock.passed()
@@ -143,7 +144,7 @@ def one_of_the_rounds(plan: Plan, record: Record, servers: Servers, clock: Progr
             record.missing[side.peer] = str(error)
             clock.done(f"{head} left out from here on: {error}")
             continue
-        record.samples.append(Sample(number, workload.key, side.name, rounded(figures)))
+        record.samples.append(Sample(number, workload.key, side.name, rounded(figures), turn))
         clock.done(f"{head} {in_short(workload, figures)}")
 
 

@@ -203,8 +203,14 @@ def test_every_other_round_goes_the_other_way_and_some_end_early() -> None:
     both = workload(key="a", sides=workloads.BOTH)
     early = workload(key="b", rounds_max=1)
     made = plan(both, early)
-    assert [(each.key, side.name) for each, side in rounds.cells(made, 1)] == [("a", YARDSTICK), ("a", OURS), ("b", YARDSTICK)]
-    assert [(each.key, side.name) for each, side in rounds.cells(made, 2)] == [("a", OURS), ("a", YARDSTICK)]
+    assert [(each.key, side.name) for each, side, _ in rounds.cells(made, 1)] == [("a", YARDSTICK), ("a", OURS), ("b", YARDSTICK)]
+    assert [(each.key, side.name) for each, side, _ in rounds.cells(made, 2)] == [("a", OURS), ("a", YARDSTICK)]
+
+
+def test_the_sides_take_turns_within_a_round_where_it_measures_several_times() -> None:
+    made = plan(workload(key="a", sides=workloads.BOTH, turns=2))
+    assert [(side.name, turn) for _, side, turn in rounds.cells(made, 1)] == [(YARDSTICK, 1), (OURS, 1), (OURS, 2), (YARDSTICK, 2)]
+    assert [(side.name, turn) for _, side, turn in rounds.cells(made, 2)] == [(OURS, 1), (YARDSTICK, 1), (YARDSTICK, 2), (OURS, 2)]
 
 
 def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ Owns: how much OpenSSL is fed at a time. What may never happen here: a verdict o
 
 from __future__ import annotations
 
+import struct
+
 RECORD_HEADER_BYTES = 5
 RECORD_MAX_BYTES = 16384 + 320
 """What OpenSSL takes as the length of a record, TLS 1.2 and 1.3 alike (RFC 8446, 5.2, says 256 above 2^14; the alert is OpenSSL's)."""
@@ -24,6 +26,9 @@ HANDSHAKE = 0x16
 ILLEGAL_PARAMETER, UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 47, 112, 120
 
 
+_header_at = struct.Struct("!BBxH").unpack_from  # type, first of the version, length: one call instead of four
+
+
 def is_record(kind: int, major: int) -> bool:
     """Whether a record may begin with these two bytes: its type, and the first of its version."""
     return 0x14 <= kind <= 0x18 and major == 3
@@ -37,8 +42,8 @@ def end_of_records(data: memoryview, start: int) -> int:
     size, end = len(data), start
     limit = start + PIECE_BYTES
     while size - end >= RECORD_HEADER_BYTES:
-        length = data[end + 3] << 8 | data[end + 4]
-        if length > RECORD_MAX_BYTES or not is_record(data[end], data[end + 1]):
+        kind, major, length = _header_at(data, end)
+        if not (0x14 <= kind <= 0x18 and major == 3) or length > RECORD_MAX_BYTES:  # `is_record`, without the call
             return end if end > start else min(size, start + PIECE_MAX_BYTES)
         after = end + RECORD_HEADER_BYTES + length
         if after > size or (after > limit and end > start):

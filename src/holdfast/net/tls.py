@@ -200,12 +200,11 @@ class TlsLink(Offering):
         """Take whole records: to the handshake until it is done, and then to the receiver above."""
         if self._closing:
             return len(data)
-        used, view = 0, memoryview(data)
-        if self._opening is not None:
-            used = self._shake_with(view, self._opening)
-            if self._opening is not None or self._closing:
-                return used
-        return self._decrypt(view, used)
+        view = memoryview(data)
+        if self._opening is None:
+            return self._decrypt(view, 0)
+        used = self._shake_with(view, self._opening)
+        return used if self._opening is not None or self._closing else self._decrypt(view, used)
 
     def eof_received(self) -> None:
         """The stream below ended. Without a close_notify before that, it was cut."""
@@ -350,14 +349,14 @@ class TlsLink(Offering):
                 self.buffer_updated(filled)
             if self._closing:
                 return len(data)
-            if isinstance(stop, ssl.SSLZeroReturnError):
-                self._ending = True
-                self._ended()
-                return len(data)
             if stop is not None:
-                self._broken(stop)
+                if isinstance(stop, ssl.SSLZeroReturnError):
+                    self._ending = True
+                    self._ended()
+                else:
+                    self._broken(stop)
                 return len(data)
-            if self._paused or end_of_records(data, used) == used:
+            if used == len(data) or self._paused or end_of_records(data, used) == used:
                 return used
 
     def _fill(self, space: memoryview, data: memoryview, used: int) -> tuple[int, int, ssl.SSLError | None]:
@@ -386,11 +385,12 @@ class TlsLink(Offering):
                 self._idle = max(0, self._idle + (count_records(data, start, used) - reads) * DATA_PER_IDLE - reads)
                 if self._idle > IDLE_MAX * DATA_PER_IDLE:
                     return filled, used, too_idle()
-            start, end = used, end_of_records(data, used)
-            if end == used or room - filled < PIECE_MAX_BYTES:
+            start = used
+            if used < len(data) and room - filled >= PIECE_MAX_BYTES:
+                used = end_of_records(data, used)
+            if used == start:
                 return filled, used, None
-            incoming.write(data[used:end])
-            used = end
+            incoming.write(data[start:used])
 
     def _ended(self) -> None:
         """Their close_notify: the receiver may still answer; then it is our turn. One that has paused hears of it when it reads again."""
