@@ -41,12 +41,12 @@ def opened(role: Role, settings: Settings = SMALL, remote: Settings = SMALL, *, 
     return connection
 
 
-def feed(connection: Connection, data: bytes, step: int = 1 << 30) -> bytes:
-    """Feed `data` as a link would, `step` bytes at a time; return what was not used."""
+def feed(connection: Connection, data: bytes, step: int = 1 << 30, read: Callable[[bytes], memoryview | bytes] = memoryview) -> bytes:
+    """Feed `data` as a link would, `step` bytes at a time, each of what `read` makes of them; return what was not used."""
     rest = bytearray()
     for start in range(0, len(data), step):
         rest += data[start : start + step]
-        used = connection.receive_data(memoryview(bytes(rest)))
+        used = connection.receive_data(read(bytes(rest)))
         assert 0 <= used <= len(rest)
         del rest[:used]
     return bytes(rest)

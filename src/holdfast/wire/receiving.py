@@ -86,7 +86,8 @@ class Receiving(Streaming):
                     continue
                 else:
                     self._whole_reply(call, body, flags == _RAW)  # type: ignore[arg-type]
-            elif kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
+            elif kind == _DATA and not flags & _NOT_RAW and (taken := self._plain_items(call_id, flags, small, start, end, total)):
+                position = taken
                 continue
             else:
                 self._on_frame(kind, flags, call_id, memoryview(data)[start:end])
@@ -128,7 +129,8 @@ class Receiving(Streaming):
                     continue
             position = end
             start = end - length
-            if kind == _DATA and not flags & _NOT_RAW and self._plain_item(call_id, flags, length, small, start):
+            if kind == _DATA and not flags & _NOT_RAW and (taken := self._plain_items(call_id, flags, small, start, end, total)):
+                position = taken
                 continue
             self._on_frame(kind, flags, call_id, memoryview(data)[start:end])
             if self._over():
@@ -153,22 +155,37 @@ class Receiving(Streaming):
             self.fail(frames.CHECKSUM, "a frame whose check sum is wrong: it was changed on its way")
         return len(data) if self._over() else used
 
-    def _plain_item(self, call_id: int, flags: int, length: int, data: memoryview | bytes, start: int) -> bool:
-        """Take a whole item that has its credit, as nearly all have; False: nothing has been done, and `_on_data` says what it is."""
+    def _plain_items(self, call_id: int, flags: int, data: memoryview | bytes, start: int, end: int, total: int) -> int:
+        """Take a whole item that has its credit, as nearly all have, and those of the same stream that follow it without a gap.
+
+        Args:
+            start, end: where the body of the first is.
+            total: how much of `data` there is.
+        Returns: the end of the last one taken. 0: nothing has been done, and `_on_data` says what it is.
+        """
         call = self.calls.get(call_id)
         flow = None if call is None else call.flow
-        if call is None or flow is None:
-            return False
-        inbox = self.inbox
-        cost = length + frames.ITEM_OVERHEAD_BYTES
-        left = inbox.credit - cost
-        if left < inbox.low or cost > flow.receive_credit or not flow.receiving or flow.refused or flow.assembly is not None:
-            return False
-        inbox.credit = left
-        flow.receive_credit -= cost
-        flow.unused += cost
-        self.events.append(ItemReceived(call, bytes(data[start : start + length]), flags == _RAW, cost, 0))
-        return True
+        if call is None or flow is None or not flow.receiving or flow.refused or flow.assembly is not None:
+            return 0
+        events, inbox, overhead = self.events, self.inbox, frames.ITEM_OVERHEAD_BYTES
+        spare = min(inbox.credit - inbox.low, flow.receive_credit, self.local.frame_max_bytes)
+        spent, taken, views = 0, 0, type(data) is not bytes
+        while (cost := end - start + overhead) <= spare - spent:
+            body = bytes(data[start:end]) if views else data[start:end]
+            events.append(ItemReceived(call, body, flags == _RAW, cost, 0))  # type: ignore[arg-type] # it is bytes by now
+            spent += cost
+            taken = end
+            start = end + _HEADER_BYTES
+            if start > total:
+                break
+            length, kind, flags, next_id = _unpack_header(data, end)
+            end = start + length
+            if next_id != call_id or end > total or kind != _DATA or flags & _NOT_RAW:
+                break
+        inbox.credit -= spent
+        flow.receive_credit -= spent
+        flow.unused += spent
+        return taken
 
     def _open(self) -> bool:
         return self.state == "OPEN"
