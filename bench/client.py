@@ -1,14 +1,16 @@
-"""One client process: measures one side once and prints one JSON object.
+"""One client process: measures one side once, or several by turns, and prints a list of their figures.
 
-    python -m bench.client PEER WHERE SPEC
+    python -m bench.client SPEC SIDE [SIDE ...]
 
-WHERE is what the server said about where it listens, SPEC what to do, both JSON. It ends with exit code 3 when a reply was not what was
+SPEC says what to do, a SIDE to whom: its `peer`, `where` its server listens (what the server said of that), its `call`, and `server_pids`;
+all JSON. Several sides share the process, so they have the same Python and loop. It ends with exit code 3 when a reply was not what was
 asked for. What may never happen here: a connection of an earlier measurement; each has a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import sys
@@ -21,21 +23,27 @@ from bench.processes import WrongReply
 OPENING_AT_ONCE = 128
 
 
-async def with_loop(module: Any, where: dict[str, Any], spec: dict[str, Any]) -> measuring.Figures:
-    """Measure a library that has a loop."""
-    call, in_flight = spec["call"], spec["in_flight"]
-    window = measuring.Window(spec["seconds"], spec["server_pids"])
-    if call == "open":
-        return await measuring.opened(lambda: module.dial(where), spec["count"], OPENING_AT_ONCE, window)
-    link = await module.connect(where, in_flight)
-    try:
-        if call == "bulk":
-            return await measuring.bulks(link.bulk, in_flight, window)
-        if call == "items":
-            return await measuring.streams(link.items, spec["count"], in_flight, window)
-        return await measuring.echoes(getattr(link, call), in_flight, window)
-    finally:
-        await link.close()
+async def with_loop(spec: dict[str, Any], sides: list[dict[str, Any]]) -> list[measuring.Figures]:
+    """Measure libraries that have a loop. Cancel: closes the connections."""
+    in_flight: int = spec["in_flight"]
+    async with contextlib.AsyncExitStack() as closing:
+        turns = []
+        for side in sides:
+            module = importlib.import_module(PEERS[side["peer"]].module)
+            link = await module.connect(side["where"], in_flight)
+            closing.push_async_callback(link.close)
+            window = measuring.Window(spec["seconds"], side["server_pids"])
+            turns.append((window, work_of(link, side["call"], spec, window)))
+        return await measuring.by_turns(turns, in_flight)
+
+
+def work_of(link: Any, call: str, spec: dict[str, Any], window: measuring.Window) -> measuring.Work:
+    """Return the closed loop that makes these calls."""
+    if call == "bulk":
+        return measuring.bulks(link.bulk, spec["in_flight"], window)
+    if call == "items":
+        return measuring.streams(link.items, spec["count"], spec["in_flight"], window)
+    return measuring.echoes(getattr(link, call), spec["in_flight"], window)
 
 
 async def hold(module: Any, where: dict[str, Any], count: int) -> None:
@@ -47,11 +55,11 @@ async def hold(module: Any, where: dict[str, Any], count: int) -> None:
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
-def without_loop(module: Any, style: str, where: dict[str, Any], spec: dict[str, Any]) -> measuring.Figures:
+def without_loop(module: Any, style: str, spec: dict[str, Any], side: dict[str, Any]) -> measuring.Figures:
     """Measure a library whose calls block."""
     in_flight = spec["in_flight"]
-    links = [module.connect(where) for _ in range(in_flight if style == "threads" else 1)]
-    window = measuring.Window(spec["seconds"], spec["server_pids"])
+    links = [module.connect(side["where"]) for _ in range(in_flight if style == "threads" else 1)]
+    window = measuring.Window(spec["seconds"], side["server_pids"])
     try:
         return measuring.threads(links, window) if style == "threads" else measuring.pipeline(links[0], in_flight, window)
     finally:
@@ -59,29 +67,32 @@ def without_loop(module: Any, style: str, where: dict[str, Any], spec: dict[str,
             link.close()
 
 
-def run(peer: str, where: dict[str, Any], spec: dict[str, Any]) -> measuring.Figures | None:
+def run(spec: dict[str, Any], sides: list[dict[str, Any]]) -> list[measuring.Figures]:
     """Measure as `spec` says."""
-    about = PEERS[peer]
+    first = sides[0]
+    about, where = PEERS[first["peer"]], first["where"]
     module = importlib.import_module(about.module)
     if about.style != "tasks":
-        return without_loop(module, about.style, where, spec)
+        return [without_loop(module, about.style, spec, first)]
     with asyncio.Runner(loop_factory=about.loop_factory()) as runner:
-        if spec["call"] == "hold":
+        if first["call"] == "hold":
             runner.run(hold(module, where, spec["count"]))
-            return None
-        return runner.run(with_loop(module, where, spec))
+            return []
+        if first["call"] == "open":
+            window = measuring.Window(spec["seconds"], first["server_pids"])
+            return [runner.run(measuring.opened(lambda: module.dial(where), spec["count"], OPENING_AT_ONCE, window))]
+        return runner.run(with_loop(spec, sides))
 
 
 def main() -> None:
     """Measure what the command line names."""
-    peer, where, spec = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+    spec, *sides = map(json.loads, sys.argv[1:])
     try:
-        figures = run(peer, where, spec)
+        figures = run(spec, sides)
     except WrongReply as error:
         print(error, flush=True)
         sys.exit(WrongReply.exit_code)
-    if figures is not None:
-        print(json.dumps(figures), flush=True)
+    print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ class Sample:
     workload: str
     side: str
     figures: dict[str, float | None]
-    turn: int = 1
-    """Which one it is, where a round measures a workload several times."""
 
     @property
     def flagged(self) -> bool:
@@ -34,7 +32,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median of ratios, each of one turn of one round, with the least and the greatest."""
+    """A median of ratios, each of one round, with the least and the greatest."""
 
     median: float
     least: float
@@ -60,14 +58,14 @@ def median(samples: list[Sample], name: str) -> float | None:
 
 
 def ratio(samples: list[Sample], base: list[Sample], name: str) -> Ratio | None:
-    """Return the median of `samples / base`, taken per turn of a round; a pair counts as flagged when either of it is."""
-    below = {(each.round, each.turn): each for each in base}
+    """Return the median of `samples / base`, taken per round; a pair counts as flagged when either of it is."""
+    below = {each.round: each for each in base}
     pairs = [
-        (mine / theirs, each.flagged or beside.flagged)
+        (mine / theirs, each.flagged or below[each.round].flagged)
         for each in samples
-        if (beside := below.get((each.round, each.turn))) is not None
+        if each.round in below
         and (mine := each.figures.get(name)) is not None
-        and (theirs := beside.figures.get(name)) is not None
+        and (theirs := below[each.round].figures.get(name)) is not None
         and theirs > 0
     ]
     kept = [value for value, flagged in pairs if not flagged]

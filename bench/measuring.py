@@ -11,7 +11,7 @@ import gc
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from bench.processes import WrongReply, busy_s, cpu_s, spin_ms
@@ -25,8 +25,12 @@ QUICK_PER_S = 50_000
 
 WARM_UP_PART = 3
 """The warm-up is so much shorter than the window."""
+SLICE_S = 0.1
+"""Sides that take turns within a window change so often: a machine is slow for seconds at a time."""
 
 Figures = dict[str, float | None]
+Work = Callable[[], Awaitable[None]]
+"""A closed loop, to be run until its window's `stop_at`."""
 
 
 class Reply(Protocol):
@@ -43,7 +47,7 @@ def compare(reply: Any, number: int, text: str) -> None:
 
 
 class Window:
-    """The span that counts: from `open` to `close`."""
+    """The span that counts: a slice or several, each from `open` to `shut`, after a warm-up."""
 
     def __init__(self, seconds: float, server_pids: list[int]) -> None:
         self.seconds = seconds
@@ -51,23 +55,39 @@ class Window:
         self.calls = 0
         self.latencies: list[float] = []
         self.mask = 0
-        self.stop_at = time.perf_counter() + seconds / WARM_UP_PART  # of the warm-up
+        self.spin_ms = 0.0
+        self._took = self._own_s = self._server_s = self._busy_s = 0.0
+        self.warm_up()
 
-    def open(self, in_flight: int = 1) -> None:
-        """Forget the warm-up and begin. What is timed depends on how quick it was: every call of slow ones, and of one in flight."""
+    def warm_up(self) -> None:
+        """Begin with what does not count."""
+        self.stop_at = time.perf_counter() + self.seconds / WARM_UP_PART
+
+    def forget(self, in_flight: int = 1) -> None:
+        """Forget the warm-up. What is timed depends on how quick it was: every call of slow ones, and of one in flight."""
         gc.collect()
         self.mask = SAMPLED if in_flight > 1 and self.calls > QUICK_PER_S * self.seconds / WARM_UP_PART else 0
         self.spin_ms = spin_ms()
         self.calls, self.latencies = 0, []
-        self.busy_s, self.server_s, self.own_s = busy_s(), cpu_s(self.server_pids), time.process_time()
-        self.started = time.perf_counter()
-        self.stop_at = self.started + self.seconds
 
-    def close(self) -> Figures:
-        """Return what it held."""
-        took = time.perf_counter() - self.started
-        own, server, busy = time.process_time() - self.own_s, cpu_s(self.server_pids) - self.server_s, busy_s()
-        foreign = None if busy is None or self.busy_s is None else max(0.0, busy - self.busy_s - own - server) / took
+    def open(self, seconds: float) -> None:
+        """Begin a slice of so many seconds."""
+        self._before = busy_s() or 0.0, cpu_s(self.server_pids), time.process_time()
+        self._started = time.perf_counter()
+        self.stop_at = self._started + seconds
+
+    def shut(self) -> None:
+        """End a slice."""
+        self._took += time.perf_counter() - self._started
+        busy, server, own = self._before
+        self._own_s += time.process_time() - own
+        self._server_s += cpu_s(self.server_pids) - server
+        self._busy_s += (busy_s() or 0.0) - busy
+
+    def figures(self) -> Figures:
+        """Return what its slices held."""
+        took, own, server = self._took, self._own_s, self._server_s
+        foreign = None if busy_s() is None else max(0.0, self._busy_s - own - server) / took
         calls = max(self.calls, 1)
         latencies = sorted(self.latencies)
         return {
@@ -83,18 +103,27 @@ class Window:
         }
 
 
-async def twice(window: Window, work: Callable[[], Awaitable[None]], in_flight: int) -> Figures:
-    """Run the closed loop for the warm-up, then for what counts."""
-    await work()
-    window.open(in_flight)
-    await work()
-    return window.close()
+async def by_turns(sides: Sequence[tuple[Window, Work]], in_flight: int) -> list[Figures]:
+    """Run each closed loop for the warm-up, then for what counts: one alone at a stretch, several in short slices that alternate."""
+    for window, work in sides:
+        window.warm_up()
+        await work()
+    for window, _ in sides:
+        window.forget(in_flight)
+    seconds = sides[0][0].seconds
+    slices = max(1, round(seconds / SLICE_S)) if len(sides) > 1 else 1
+    for number in range(slices):
+        for window, work in sides if number % 2 == 0 else sides[::-1]:
+            window.open(seconds / slices)
+            await work()
+            window.shut()
+    return [window.figures() for window, _ in sides]
 
 
 # ------------------------------------------------------------------------------------------------------------- tasks on a loop
 
 
-async def echoes(call: Callable[[int, str], Awaitable[Reply]], in_flight: int, window: Window) -> Figures:
+def echoes(call: Callable[[int, str], Awaitable[Reply]], in_flight: int, window: Window) -> Work:
     """`in_flight` tasks, each with its next call as soon as the last is back."""
 
     async def worker(number: int) -> None:
@@ -117,10 +146,10 @@ async def echoes(call: Callable[[int, str], Awaitable[Reply]], in_flight: int, w
     async def work() -> None:
         await asyncio.gather(*(worker(each << 32) for each in range(in_flight)))
 
-    return await twice(window, work, in_flight)
+    return work
 
 
-async def bulks(call: Callable[[bytes], Awaitable[bytes]], in_flight: int, window: Window) -> Figures:
+def bulks(call: Callable[[bytes], Awaitable[bytes]], in_flight: int, window: Window) -> Work:
     """The same with 64 KiB bodies, no two in flight alike."""
 
     async def worker(number: int) -> None:
@@ -140,10 +169,10 @@ async def bulks(call: Callable[[bytes], Awaitable[bytes]], in_flight: int, windo
     async def work() -> None:
         await asyncio.gather(*(worker(each) for each in range(in_flight)))
 
-    return await twice(window, work, in_flight)
+    return work
 
 
-async def streams(open_stream: Callable[[int], AsyncIterator[Reply]], count: int, in_flight: int, window: Window) -> Figures:
+def streams(open_stream: Callable[[int], AsyncIterator[Reply]], count: int, in_flight: int, window: Window) -> Work:
     """`in_flight` readers, each with its next stream of `count` items as soon as the last has ended. What is counted is items."""
 
     async def worker() -> None:
@@ -160,7 +189,7 @@ async def streams(open_stream: Callable[[int], AsyncIterator[Reply]], count: int
     async def work() -> None:
         await asyncio.gather(*(worker() for _ in range(in_flight)))
 
-    return await twice(window, work, in_flight)
+    return work
 
 
 async def opened(connect: Callable[[], Awaitable[Any]], count: int, at_once: int, window: Window) -> Figures:
@@ -176,14 +205,25 @@ async def opened(connect: Callable[[], Awaitable[Any]], count: int, at_once: int
             compare(await link.echo(number, text), number, text)
             window.calls += 1
 
-    window.open()
+    window.forget()
+    window.open(window.seconds)
     await asyncio.gather(*(worker() for _ in range(at_once)))
-    figures = window.close()
+    window.shut()
     await asyncio.gather(*(link.close() for link in links))
-    return figures
+    return window.figures()
 
 
 # ------------------------------------------------------------------------------------------------- libraries without a loop
+
+
+def at_a_stretch(work: Callable[[], None], window: Window, in_flight: int) -> Figures:
+    """Run a loop for the warm-up, then for what counts."""
+    work()
+    window.forget(in_flight)
+    window.open(window.seconds)
+    work()
+    window.shut()
+    return window.figures()
 
 
 def threads(links: list[Any], window: Window) -> Figures:
@@ -216,10 +256,7 @@ def threads(links: list[Any], window: Window) -> Figures:
         if failed:
             raise failed[0]
 
-    work()
-    window.open(len(links))
-    work()
-    return window.close()
+    return at_a_stretch(work, window, len(links))
 
 
 def pipeline(link: Any, in_flight: int, window: Window) -> Figures:
@@ -257,7 +294,4 @@ def pipeline(link: Any, in_flight: int, window: Window) -> Figures:
             if open_now and not due:
                 link.pump()
 
-    work()
-    window.open(in_flight)
-    work()
-    return window.close()
+    return at_a_stretch(work, window, in_flight)

@@ -122,8 +122,8 @@ def running(*command: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, An
         end(child)
 
 
-def one_round(*command: str, core: int = 1, within_s: float = 120.0) -> dict[str, Any]:
-    """Run a client to its end and return what it measured, its last line. Raises: ClientFailed, WrongReply."""
+def one_round(*command: str, core: int = 1, within_s: float = 120.0) -> Any:
+    """Run a client to its end and return what it measured, its last line, which is JSON. Raises: ClientFailed, WrongReply."""
     child = start(*command, core=core)
     try:
         out, _ = child.communicate(timeout=within_s)
@@ -135,8 +135,7 @@ def one_round(*command: str, core: int = 1, within_s: float = 120.0) -> dict[str
         raise WrongReply(out.strip().splitlines()[-1])
     if child.returncode:
         raise ClientFailed(f"the client ended with exit code {child.returncode}")
-    measured: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return measured
+    return json.loads(out.splitlines()[-1])
 
 
 class ClientFailed(Exception):

@@ -100,14 +100,14 @@ class Servers:
             end(child)
 
 
-def cells(plan: Plan, number: int) -> Iterable[tuple[Workload, Side, int]]:
-    """Return what one round measures, in order, with the turn; every other one goes through the sides the other way round."""
+def cells(plan: Plan, number: int) -> Iterable[tuple[Workload, tuple[Side, ...]]]:
+    """Return what one round measures, in order, and which sides at once; every other round goes through them the other way round."""
     for workload in plan.workloads:
         if workload.rounds_max and number > workload.rounds_max:
             continue
-        for turn in range(1, workload.turns + 1):
-            for side in workload.sides if (number + turn) % 2 == 0 else workload.sides[::-1]:
-                yield workload, side, turn
+        sides = workload.sides if number % 2 else workload.sides[::-1]
+        for together in [sides] if workload.by_turns else [(side,) for side in sides]:
+            yield workload, together
 
 
 def measure(plan: Plan, record: Record) -> None:
@@ -129,57 +129,58 @@ def measure(plan: Plan, record: Record) -> None:
 
 def one_of_the_rounds(plan: Plan, record: Record, servers: Servers, clock: Progress, number: int) -> None:
     """Measure every side of every workload once."""
-    for workload, side, turn in cells(plan, number):
-        head = f"round {number}/{plan.rounds}  {workload.key:15} {side.name:26}"
-        if side.peer in record.missing:
+    for workload, sides in cells(plan, number):
+        names, peers = " and ".join(side.name for side in sides), {side.peer for side in sides}
+        head = f"round {number}/{plan.rounds}  {workload.key:15} {names:26}"
+        if peers & record.missing.keys():
             clock.passed()
             continue
         try:
-            figures = sample(plan, servers, workload, side)
+            found = sample(plan, servers, workload, sides)
         except WrongReply as error:
-            raise WrongReply(f"{workload.key}, {side.name}: {error}") from error
+            raise WrongReply(f"{workload.key}, {names}: {error}") from error
         except (ClientFailed, ServerFailed) as error:
-            if side.peer in (OURS, YARDSTICK):
-                raise type(error)(f"{workload.key}, {side.name}: {error}") from error
-            record.missing[side.peer] = str(error)
+            if peers & {OURS, YARDSTICK}:
+                raise type(error)(f"{workload.key}, {names}: {error}") from error
+            record.missing |= dict.fromkeys(peers, str(error))
             clock.done(f"{head} left out from here on: {error}")
             continue
-        record.samples.append(Sample(number, workload.key, side.name, rounded(figures), turn))
-        clock.done(f"{head} {in_short(workload, figures)}")
+        record.samples += [Sample(number, workload.key, side.name, rounded(each)) for side, each in zip(sides, found, strict=True)]
+        clock.done(f"{head} {'   '.join(in_short(workload, each) for each in found)}")
 
 
-def sample(plan: Plan, servers: Servers, workload: Workload, side: Side) -> dict[str, float | None]:
-    """Measure one side once."""
+def sample(plan: Plan, servers: Servers, workload: Workload, sides: tuple[Side, ...]) -> list[dict[str, float | None]]:
+    """Measure these sides once, in one client."""
     if workload.call == "half-open":
-        return half_open(plan, workload)
+        return [half_open(plan, workload)]
     if workload.call == "hold":
-        return held(plan, workload, side)
-    pid, where = servers.at(side)
-    spec = {
-        "call": side.call or workload.call,
-        "in_flight": workload.in_flight,
-        "seconds": plan.seconds,
-        "count": workload.count,
-        "server_pids": family(pid),
-    }
+        return [held(plan, workload, side) for side in sides]
+    spec = {"in_flight": workload.in_flight, "seconds": plan.seconds, "count": workload.count}
+    places = [place(servers, workload, side) for side in sides]
     core = SERVER_CORE if workload.one_core else CLIENT_CORE
-    return one_round(*client_command(plan, side, where, spec), core=core, within_s=CLIENT_S + 10 * plan.seconds)
+    within_s = CLIENT_S + 10 * plan.seconds * len(sides)
+    return one_round(*client_command(plan, sides[0].python, spec, *places), core=core, within_s=within_s)
 
 
-def client_command(plan: Plan, side: Side, where: dict[str, Any], spec: dict[str, Any]) -> tuple[str, ...]:
+def place(servers: Servers, workload: Workload, side: Side) -> dict[str, Any]:
+    """Return what a client has to know of a side."""
+    pid, where = servers.at(side)
+    return {"peer": side.peer, "where": where, "call": side.call or workload.call, "server_pids": family(pid)}
+
+
+def client_command(plan: Plan, python: str, spec: dict[str, Any], *places: dict[str, Any]) -> tuple[str, ...]:
     """Return the command line of a client."""
-    python = plan.pythons.get(side.python, sys.executable)
-    return (python, "-m", "bench.client", side.peer, json.dumps(where), json.dumps(spec))
+    return (plan.pythons.get(python, sys.executable), "-m", "bench.client", *map(json.dumps, (spec, *places)))
 
 
 def held(plan: Plan, workload: Workload, side: Side) -> dict[str, float | None]:
     """Measure a server's memory per idle connection, on a server that has done nothing else."""
     servers = Servers(plan.pythons)
     try:
-        pid, where = servers.at(side)
+        pid = servers.at(side)[0]
 
         def hold(count: int) -> subprocess.Popen[str]:
-            return start(*client_command(plan, side, where, {"call": "hold", "count": count}), core=CLIENT_CORE)
+            return start(*client_command(plan, side.python, {"count": count}, place(servers, workload, side)), core=CLIENT_CORE)
 
         return {"kib": memory.held_kib(pid, workload.count, hold), "count": workload.count}
     finally:

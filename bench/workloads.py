@@ -65,8 +65,9 @@ class Workload:
     one_core: bool = False
     rounds_max: int = 0
     """Measured in the first so many rounds only; 0 is in all. For what foreign load does not change."""
-    turns: int = 1
-    """So often in each round. For a promise that what we reach is near to: a single sample varies by more than the distance."""
+    by_turns: bool = False
+    """One client measures all sides, in slices of a tenth of a second that alternate, where samples one after the other would vary by more
+    than what we reach is away from what we promise."""
 
 
 def all_of(names: list[str]) -> tuple[Side, ...]:
@@ -130,7 +131,7 @@ def _our_calls(sizes: Sizes) -> list[Workload]:
             count=sizes.items,
             unit="items/s",
             sides=BOTH,
-            turns=3,
+            by_turns=True,
         ),
         Workload(
             key="streams",
@@ -158,7 +159,7 @@ def _our_calls(sizes: Sizes) -> list[Workload]:
             in_flight=64,
             sides=(*all_of([OURS]), Side(name=TLS, peer=OURS, scheme="tls")),
             base=OURS,
-            turns=3,
+            by_turns=True,
         ),
     ]
 

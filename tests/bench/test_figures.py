@@ -46,14 +46,6 @@ def test_ratios_are_of_one_round_each() -> None:
     assert figures.ratio(mine, samples((0.0, 0.0), side=YARDSTICK), "rate") is None
 
 
-def test_the_turns_of_a_round_are_compared_each_with_its_own() -> None:
-    def taken(side: str, *rates: float) -> list[Sample]:
-        return [Sample(1, "tls", side, {"rate": rate}, turn) for turn, rate in enumerate(rates, 1)]
-
-    assert figures.ratio(taken(OURS, 10.0, 40.0, 90.0), taken(YARDSTICK, 100.0, 200.0, 300.0), "rate") == Ratio(0.2, 0.1, 0.3, 3)
-    assert figures.ratio(taken(OURS, 10.0, 40.0), taken(YARDSTICK, 100.0), "rate") == Ratio(0.1, 0.1, 0.1, 1)
-
-
 def test_a_pair_is_disturbed_when_either_of_it_is() -> None:
     mine = samples((10.0, 0.0), (20.0, 0.0), (90.0, 0.9), (20.0, 0.0))
     base = samples((100.0, 0.0), (100.0, 0.0), (100.0, 0.0), (10.0, 0.9), side=YARDSTICK)

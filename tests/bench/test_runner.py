@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +99,8 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("call", ["echo", "bulk", "items", "open"])
 def test_a_wrong_reply_fails_the_run(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    def wrong(plan: Plan, side: Side, where: dict[str, Any], spec: dict[str, Any]) -> tuple[str, ...]:
-        return (sys.executable, "-m", "tests.bench.wrong_peer", side.peer, json.dumps(where), json.dumps(spec))
+    def wrong(plan: Plan, python: str, *told: dict[str, Any]) -> tuple[str, ...]:
+        return (sys.executable, "-m", "tests.bench.wrong_peer", *map(json.dumps, told))
 
     monkeypatch.setattr(rounds, "client_command", wrong)
     record = Record()
@@ -159,10 +158,10 @@ def test_a_missing_peer_is_reported_and_left_out(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_peer_that_does_not_come_up_is_left_out_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sample(plan: Plan, servers: rounds.Servers, workload: Workload, side: Side) -> dict[str, float | None]:
-        if side.peer != YARDSTICK:
-            servers.at(side)
-        return {"rate": 1.0}
+    def sample(plan: Plan, servers: rounds.Servers, workload: Workload, sides: tuple[Side, ...]) -> list[dict[str, float | None]]:
+        if sides[0].peer != YARDSTICK:
+            servers.at(sides[0])
+        return [{"rate": 1.0}]
 
     monkeypatch.setattr(rounds, "sample", sample)
     told: list[str] = []
@@ -203,23 +202,27 @@ def test_every_other_round_goes_the_other_way_and_some_end_early() -> None:
     both = workload(key="a", sides=workloads.BOTH)
     early = workload(key="b", rounds_max=1)
     made = plan(both, early)
-    assert [(each.key, side.name) for each, side, _ in rounds.cells(made, 1)] == [("a", YARDSTICK), ("a", OURS), ("b", YARDSTICK)]
-    assert [(each.key, side.name) for each, side, _ in rounds.cells(made, 2)] == [("a", OURS), ("a", YARDSTICK)]
+    assert order(made, 1) == [("a", YARDSTICK), ("a", OURS), ("b", YARDSTICK)]
+    assert order(made, 2) == [("a", OURS), ("a", YARDSTICK)]
 
 
-def test_the_sides_take_turns_within_a_round_where_it_measures_several_times() -> None:
-    made = plan(workload(key="a", sides=workloads.BOTH, turns=2))
-    assert [(side.name, turn) for _, side, turn in rounds.cells(made, 1)] == [(YARDSTICK, 1), (OURS, 1), (OURS, 2), (YARDSTICK, 2)]
-    assert [(side.name, turn) for _, side, turn in rounds.cells(made, 2)] == [(OURS, 1), (YARDSTICK, 1), (YARDSTICK, 2), (OURS, 2)]
+def test_sides_that_take_turns_have_one_client() -> None:
+    made = plan(workload(key="a", sides=workloads.BOTH, by_turns=True))
+    assert order(made, 1) == [("a", YARDSTICK, OURS)]
+    assert order(made, 2) == [("a", OURS, YARDSTICK)]
+
+
+def order(made: Plan, number: int) -> list[tuple[str, ...]]:
+    return [(each.key, *(side.name for side in sides)) for each, sides in rounds.cells(made, number)]
 
 
 def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = iter([1.0, 2.0])
 
-    def sample(*_: Any) -> dict[str, float | None]:
+    def sample(*_: Any) -> list[dict[str, float | None]]:
         if (rate := next(rates, None)) is None:
             raise KeyboardInterrupt
-        return {"rate": rate}
+        return [{"rate": rate}]
 
     monkeypatch.setattr(rounds, "sample", sample)
     record = Record()
@@ -323,10 +326,33 @@ async def test_arguments_differ_from_call_to_call() -> None:
         return Said(a, s)
 
     began = window()
-    began.stop_at = time.perf_counter()  # no warm-up: numbers begin again after it
-    await measuring.echoes(echo, 3, began)
+    work = measuring.echoes(echo, 3, began)
+    began.open(SECONDS)
+    await work()
     assert len(set(asked)) == len(asked) > 3
     assert all(len(text) == 64 for _, text in asked)
+
+
+async def test_sides_take_turns_within_a_window_and_each_has_its_own_figures() -> None:
+    asked: list[str] = []
+
+    def side(name: str, seconds: float) -> tuple[measuring.Window, measuring.Work]:
+        async def echo(a: int, s: str) -> Said:
+            if asked[-1:] != [name]:
+                asked.append(name)
+            await measuring.asyncio.sleep(0)
+            return Said(a, s)
+
+        made = measuring.Window(seconds, [])
+        return made, measuring.echoes(echo, 2, made)
+
+    seconds = 4 * measuring.SLICE_S
+    first, second = await measuring.by_turns([side("a", seconds), side("b", seconds)], 2)
+    assert "".join(asked) == "ab" + "ababa", "the warm-up of each, then ab, ba, ab, ba: of two slices in a row the second is not seen"
+    for figures in (first, second):
+        assert (figures["seconds"] or 0) >= seconds
+        assert (figures["calls"] or 0) > 4
+        assert figures["rate"] == pytest.approx((figures["calls"] or 0) / (figures["seconds"] or 1))
 
 
 # ------------------------------------------------------------------------------------------------------------------- the house
