@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.net.records import PIECE_MAX_BYTES, RECORD_MAX_BYTES, count_records, end_of_records, fatal_alert
+from holdfast.net.records import PIECE_MAX_BYTES, RECORD_MAX_BYTES, count_data_records, count_records, end_of_records, fatal_alert
 
 
 def record(size: int, kind: int = 0x17) -> bytes:
@@ -54,6 +54,23 @@ def test_pieces_of_whole_records_are_all_of_them_in_order(sizes: list[int], miss
     borders = [sum(5 + size for size in sizes[:n]) for n in range(len(sizes) + 1)]
     assert all(end in borders for end in ends)
     assert at == max(border for border in borders if border <= len(cut))
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        (b"", 0),
+        (record(10), 1),
+        (record(10) + record(0) + record(RECORD_MAX_BYTES), 3),
+        (record(10) + record(10)[:-1], 0),
+        (record(10) + b"\x17\x03\x03\x00", 0),
+        (record(10) + record(2, 0x15), 0),
+        (record(10) + b"\x17\x02\x03\x00\x00", 0),
+        (record(RECORD_MAX_BYTES + 1), 0),
+    ],
+)
+def test_how_many_records_of_data_a_read_is(data: bytes, count: int) -> None:
+    assert count_data_records(data, len(data)) == count
 
 
 def test_an_alert_in_the_clear() -> None:

@@ -22,7 +22,7 @@ DATA_PER_IDLE = 16
 OVERHEAD_BYTES = 22
 """What a record of TLS 1.3 has beside its data when it is not padded: header, inner type, tag. Where there is more, records are counted."""
 
-HANDSHAKE = 0x16
+HANDSHAKE, APPLICATION_DATA = 0x16, 0x17
 ILLEGAL_PARAMETER, UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 47, 112, 120
 
 
@@ -59,6 +59,18 @@ def count_records(data: memoryview, start: int, end: int) -> int:
         start += RECORD_HEADER_BYTES + (data[start + 3] << 8 | data[start + 4])
         count += 1
     return count
+
+
+def count_data_records(data: memoryview | bytes, size: int) -> int:
+    """Return how many records of data these bytes are, and nothing else; else 0. In TLS 1.3 all are called so once there are keys."""
+    count = end = 0
+    while size - end >= RECORD_HEADER_BYTES:
+        kind, major, length = _header_at(data, end)
+        if kind != APPLICATION_DATA or major != 3 or length > RECORD_MAX_BYTES:
+            return 0
+        end += RECORD_HEADER_BYTES + length
+        count += 1
+    return count if end == size else 0
 
 
 def fatal_alert(description: int) -> bytes:

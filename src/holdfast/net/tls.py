@@ -5,9 +5,7 @@ Owns: the TLS state of one connection, from its first byte to its close_notify, 
 Theory. asyncio's own TLS keeps 256 KiB per connection, tells nobody why a handshake failed, and takes a cut connection for an orderly end.
 Here `ssl.SSLObject` works on two memory BIOs, and:
 
-- The link below is told that only whole records were used; it keeps the rest. So OpenSSL is fed what it can finish, and the hot path
-  raises no exception. A memory BIO never shrinks, so it is fed and emptied in pieces of one record's size.
-- What is decrypted goes to a scratch of the thread, and is offered to the receiver above as one piece (`rest.py`).
+- The link below is told that only whole records were used; it keeps the rest. What becomes of them is in `decrypting.py`.
 - A server spends nothing on a stranger: OpenSSL's objects are made when the whole ClientHello is there, the receiver above when the
   handshake is done.
 - After every operation, above all one that raised, what OpenSSL has to say is written: the alert leaves before the close.
@@ -24,12 +22,12 @@ from collections.abc import Callable, Sequence
 
 from ..context import PeerCertificate
 from ..control.wheel import Timer, Wheel
-from .alerts import cut_off, explain, too_idle
+from .alerts import cut_off, explain
 from .certificate import peer_certificate
+from .decrypting import Decrypting
 from .hello import judge, refusal_of
 from .link import Link, Receiver
-from .records import DATA_PER_IDLE, IDLE_MAX, OVERHEAD_BYTES, PIECE_BYTES, PIECE_MAX_BYTES, count_records, end_of_records
-from .rest import Offering, scratch_of_this_thread
+from .records import PIECE_BYTES, end_of_records
 
 
 class Refused(Exception):
@@ -78,40 +76,22 @@ class Opening:
         """A link that was refused is lost, or as good as. One that was opened and never heard from may be told here too."""
 
 
-class TlsLink(Offering):
+class TlsLink(Decrypting):
     """One TLS connection.
 
     Attributes:
         certificate: what the peer proved; None when it showed none.
     """
 
-    __slots__ = (
-        "_below",
-        "_ending",
-        "_full",
-        "_idle",
-        "_incoming",
-        "_opening",
-        "_outgoing",
-        "_sslobj",
-        "_timer",
-        "_unheard",
-        "certificate",
-        "local",
-    )
+    __slots__ = ("_below", "_full", "_opening", "_timer", "_unheard", "certificate", "local")
 
     def __init__(self, opening: Opening) -> None:
-        super().__init__(scratch_of_this_thread("tls"), "")
+        super().__init__()
         self._opening: Opening | None = opening  # until we are open or refused
         self._unheard: Opening | None = None  # and then until the first bytes of the peer, or until we are lost
         self._below: Link | None = None
-        self._sslobj: ssl.SSLObject | None = None
-        self._incoming: ssl.MemoryBIO | None = None
-        self._outgoing: ssl.MemoryBIO | None = None
         self._timer: Timer | None = None
         self._full = False  # the link below asked us to pause
-        self._ending = False  # their close_notify has come
-        self._idle = 0  # records without data, each as DATA_PER_IDLE, less those with data
         self.certificate: PeerCertificate | None = None
         self.local = ""
 
@@ -196,7 +176,7 @@ class TlsLink(Offering):
             self._begin(opening)
             self._shake()
 
-    def bytes_received(self, data: memoryview | bytes) -> int:
+    def _received(self, data: memoryview | bytes) -> int:
         """Take whole records: to the handshake until it is done, and then to the receiver above."""
         if self._closing:
             return len(data)
@@ -335,62 +315,12 @@ class TlsLink(Offering):
         if self._unheard is not None:
             self._unheard.gone(self)
 
-    # --------------------------------------------------------------------------------------------------------------------- data
+    # ---------------------------------------------------------------------------------------------------------------------- end
 
-    def _decrypt(self, data: memoryview, used: int) -> int:
-        """Turn whole records into one piece of plaintext and offer it, as often as the scratch is full. Returns how much was used."""
-        while True:
-            filled, used, stop = self._fill(self.get_buffer(-1), data, used)
-            self._flush()
-            if filled:
-                if self._unheard is not None and self._sslobj is not None:
-                    self._unheard.heard(self._sslobj)
-                    self._unheard = None
-                self.buffer_updated(filled)
-            if self._closing:
-                return len(data)
-            if stop is not None:
-                if isinstance(stop, ssl.SSLZeroReturnError):
-                    self._ending = True
-                    self._ended()
-                else:
-                    self._broken(stop)
-                return len(data)
-            if used == len(data) or self._paused or end_of_records(data, used) == used:
-                return used
-
-    def _fill(self, space: memoryview, data: memoryview, used: int) -> tuple[int, int, ssl.SSLError | None]:
-        """Decrypt into `space` while it has room for a whole piece.
-
-        Returns: how many bytes came, how many of `data` were used by then, and what stopped it: the peer's close_notify, or an error.
-        """
-        sslobj, incoming = self._sslobj, self._incoming
-        assert sslobj is not None
-        assert incoming is not None
-        room, filled, start = len(space), 0, used
-        while True:
-            before, reads = filled, 0
-            try:
-                while incoming.pending:
-                    count: int = sslobj.read(room - filled, space[filled:])  # type: ignore[assignment] # it says str, and is int
-                    if not count:
-                        return filled, used, ssl.SSLZeroReturnError()
-                    filled += count
-                    reads += 1
-            except ssl.SSLWantReadError:
-                pass  # records without data: tickets, new keys
-            except ssl.SSLError as error:
-                return filled, used, error
-            if used - start > filled - before + reads * OVERHEAD_BYTES or self._idle:
-                self._idle = max(0, self._idle + (count_records(data, start, used) - reads) * DATA_PER_IDLE - reads)
-                if self._idle > IDLE_MAX * DATA_PER_IDLE:
-                    return filled, used, too_idle()
-            start = used
-            if used < len(data) and room - filled >= PIECE_MAX_BYTES:
-                used = end_of_records(data, used)
-            if used == start:
-                return filled, used, None
-            incoming.write(data[start:used])
+    def _heard(self) -> None:
+        if self._unheard is not None and self._sslobj is not None:
+            self._unheard.heard(self._sslobj)
+            self._unheard = None
 
     def _ended(self) -> None:
         """Their close_notify: the receiver may still answer; then it is our turn. One that has paused hears of it when it reads again."""
@@ -402,8 +332,6 @@ class TlsLink(Offering):
         except Exception as error:
             self._fail(error)
         self.close()
-
-    # ---------------------------------------------------------------------------------------------------------------------- end
 
     def _say_goodbye(self, sslobj: ssl.SSLObject) -> None:
         try:
