@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -152,3 +154,21 @@ def test_small_whole_reads_take_the_short_way_once_the_peer_was_heard(ours: str)
     assert long_reads(lambda: bench.deliver(written(bench, b"small") + written(bench, b"again"))) == 0
     assert long_reads(lambda: bench.deliver(written(bench, b"x" * SHORT_READ_BYTES))) == 1
     assert bench.receiver.data == b"the first" + b"small" + b"again" + b"x" * SHORT_READ_BYTES
+
+
+@pytest.mark.parametrize("kind", [TlsLink, LongWay])
+def test_a_broken_record_leaves_no_circle_that_keeps_openssl_alive(kind: type[TlsLink]) -> None:
+    bench = Bench().shake()
+    bench.link.__class__ = kind
+    bench.deliver(written(bench, b"the first"))
+    sslobj = weakref.ref(bench.link._sslobj)  # type: ignore[arg-type]
+    broken = written(bench, b"the second")
+    gc.collect()
+    gc.disable()
+    try:
+        bench.deliver(broken[:-1] + bytes([broken[-1] ^ 1]))
+        bench.lose()
+        assert isinstance(bench.receiver.error, ConnectionAbortedError)
+        assert sslobj() is None, "its memory is free at once, without a collector"
+    finally:
+        gc.enable()

@@ -60,7 +60,7 @@ class Decrypting(Offering):
         except ssl.SSLWantReadError:
             pass  # records without data
         except ssl.SSLError as error:
-            stop = error
+            stop = error.with_traceback(None)  # it leads to this frame, which holds the error: a circle with OpenSSL's objects in it
         if reads != records and stop is None:
             stop = self._count_idle(records, reads)
         if outgoing.pending:
@@ -109,7 +109,7 @@ class Decrypting(Offering):
             except ssl.SSLWantReadError:
                 pass  # records without data: tickets, new keys
             except ssl.SSLError as error:
-                return filled, used, error
+                return filled, used, error.with_traceback(None)  # as in `bytes_received`
             if used - start > filled - before + reads * OVERHEAD_BYTES or self._idle:
                 stop = self._count_idle(count_records(data, start, used), reads)
                 if stop is not None:
