@@ -32,6 +32,7 @@ _CALL_FRAME_HEAD_BYTES = frames.CALL_FRAME_HEAD.size
 _CALL_ID_MAX = frames.CALL_ID_MAX
 _SMALL_READ_BYTES = 32 * 1024
 _TOTAL_BYTES = frames.TOTAL.size
+_ITEM_OVERHEAD_BYTES = frames.ITEM_OVERHEAD_BYTES
 _NOT_RAW = ~frames.RAW
 _CALL, _REPLY, _DATA, _RAW, _MORE, _HEDGE = frames.CALL, frames.REPLY, frames.DATA, frames.RAW, frames.MORE, frames.HEDGE
 
@@ -167,10 +168,11 @@ class Receiving(Streaming):
         flow = None if call is None else call.flow
         if call is None or flow is None or not flow.receiving or flow.refused or flow.assembly is not None:
             return 0
-        events, inbox, overhead = self.events, self.inbox, frames.ITEM_OVERHEAD_BYTES
-        spare = min(inbox.credit - inbox.low, flow.receive_credit, self.local.frame_max_bytes)
-        spent, taken, views = 0, 0, type(data) is not bytes
-        while (cost := end - start + overhead) <= spare - spent:
+        events, inbox, spent, taken, views = self.events, self.inbox, 0, 0, type(data) is not bytes
+        spare = inbox.credit - inbox.low
+        if flow.receive_credit < spare:
+            spare = flow.receive_credit
+        while (cost := end - start + _ITEM_OVERHEAD_BYTES) <= spare - spent:
             body = bytes(data[start:end]) if views else data[start:end]
             events.append(ItemReceived(call, body, flags == _RAW, cost, 0))  # type: ignore[arg-type] # it is bytes by now
             spent += cost
@@ -179,8 +181,10 @@ class Receiving(Streaming):
             if start > total:
                 break
             length, kind, flags, next_id = _unpack_header(data, end)
+            if next_id != call_id or kind != _DATA or flags & _NOT_RAW or length > self.local.frame_max_bytes:
+                break
             end = start + length
-            if next_id != call_id or end > total or kind != _DATA or flags & _NOT_RAW:
+            if end > total:
                 break
         inbox.credit -= spent
         flow.receive_credit -= spent
