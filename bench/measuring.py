@@ -56,8 +56,8 @@ class Window:
         self.latencies: list[float] = []
         self.mask = 0
         self.spin_ms = 0.0
+        self.stop_at = 0.0
         self._took = self._own_s = self._server_s = self._busy_s = 0.0
-        self.warm_up()
 
     def warm_up(self) -> None:
         """Begin with what does not count."""
@@ -218,6 +218,7 @@ async def opened(connect: Callable[[], Awaitable[Any]], count: int, at_once: int
 
 def at_a_stretch(work: Callable[[], None], window: Window, in_flight: int) -> Figures:
     """Run a loop for the warm-up, then for what counts."""
+    window.warm_up()
     work()
     window.forget(in_flight)
     window.open(window.seconds)

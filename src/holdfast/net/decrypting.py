@@ -43,7 +43,7 @@ class Decrypting(Offering):
         size = len(data)
         if not self._is_heard or size > SHORT_READ_BYTES or self._paused or self._closing or self._idle:
             return self._received(data)
-        sslobj, incoming, outgoing, records = self._sslobj, self._incoming, self._outgoing, count_data_records(data, size)
+        sslobj, incoming, outgoing, records = self._sslobj, self._incoming, self._outgoing, count_data_records(data)
         if not records or sslobj is None or incoming is None or outgoing is None:
             return self._received(data)
         incoming.write(data)
@@ -77,8 +77,9 @@ class Decrypting(Offering):
             filled, used, stop = self._fill(self.get_buffer(-1), data, used)
             self._flush()
             if filled:
-                self._is_heard = True
-                self._heard()
+                if not self._is_heard:
+                    self._is_heard = True
+                    self._heard()
                 self.buffer_updated(filled)
             if self._closing:
                 return len(data)
@@ -143,7 +144,7 @@ class Decrypting(Offering):
         raise NotImplementedError
 
     def _heard(self) -> None:
-        """Data has come."""
+        """Data has come, for the first time."""
         raise NotImplementedError
 
     def _ended(self) -> None:

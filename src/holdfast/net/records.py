@@ -43,7 +43,7 @@ def end_of_records(data: memoryview, start: int) -> int:
     limit = start + PIECE_BYTES
     while size - end >= RECORD_HEADER_BYTES:
         kind, major, length = _header_at(data, end)
-        if not (0x14 <= kind <= 0x18 and major == 3) or length > RECORD_MAX_BYTES:  # `is_record`, without the call
+        if length > RECORD_MAX_BYTES or not is_record(kind, major):
             return end if end > start else min(size, start + PIECE_MAX_BYTES)
         after = end + RECORD_HEADER_BYTES + length
         if after > size or (after > limit and end > start):
@@ -61,9 +61,9 @@ def count_records(data: memoryview, start: int, end: int) -> int:
     return count
 
 
-def count_data_records(data: memoryview | bytes, size: int) -> int:
+def count_data_records(data: memoryview | bytes) -> int:
     """Return how many records of data these bytes are, and nothing else; else 0. In TLS 1.3 all are called so once there are keys."""
-    count = end = 0
+    size, count, end = len(data), 0, 0
     while size - end >= RECORD_HEADER_BYTES:
         kind, major, length = _header_at(data, end)
         if kind != APPLICATION_DATA or major != 3 or length > RECORD_MAX_BYTES:

@@ -315,12 +315,12 @@ class TlsLink(Decrypting):
         if self._unheard is not None:
             self._unheard.gone(self)
 
-    # ---------------------------------------------------------------------------------------------------------------------- end
-
     def _heard(self) -> None:
         if self._unheard is not None and self._sslobj is not None:
             self._unheard.heard(self._sslobj)
             self._unheard = None
+
+    # ---------------------------------------------------------------------------------------------------------------------- end
 
     def _ended(self) -> None:
         """Their close_notify: the receiver may still answer; then it is our turn. One that has paused hears of it when it reads again."""
